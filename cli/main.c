@@ -1,0 +1,34 @@
+/* main.c - tandem VERB ...: finds the verb and hands over. */
+#include <stdio.h>
+#include <string.h>
+
+#include "verbs.h"
+
+typedef struct { const char *name, *help; int (*run)(int argc, char **argv); } verb;
+
+static const verb verbs[] = {
+    /* one line a verb, in the order of the help text */
+    {NULL, NULL, NULL},
+};
+
+static int usage(FILE *out, int status)
+{
+    fprintf(out, "tandem %s - decodes mixture-of-experts language models with attention and FFN decoupled\n\nusage: tandem VERB [options]\n\n", td_version());
+    for (const verb *v = verbs; v->name; v++) fprintf(out, "  %-11s %s\n", v->name, v->help);
+    fprintf(out, "\n'tandem VERB --help' tells more.\n");
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return usage(stderr, EXIT_USAGE);
+    if (!strcmp(argv[1], "--version")) {
+        printf("tandem %s\n", td_version());
+        return EXIT_DONE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return usage(stdout, EXIT_DONE);
+    for (const verb *v = verbs; v->name; v++)
+        if (!strcmp(argv[1], v->name)) return v->run(argc - 1, argv + 1);
+    fprintf(stderr, "tandem: expected a verb, found '%s'; 'tandem --help' lists them\n", argv[1]);
+    return EXIT_USAGE;
+}

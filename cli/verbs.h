@@ -1,0 +1,10 @@
+/* verbs.h - every verb of the program: one function, one file (cli/<verb>.c). Each gets argv from its own name on, and returns the exit status:
+ * 0 done, 1 failed (one sentence on stderr), 2 wrong use. */
+#ifndef TD_CLI_VERBS_H
+#define TD_CLI_VERBS_H
+
+#include "tandem.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+#endif
