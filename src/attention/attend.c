@@ -78,7 +78,7 @@ static bool reserve(td_attend *a, td_arena *arena, int rows_max)
     a->wave_partition = TD_NEW(arena, int, (size_t)a->wave_max);
     bool all = a->units && a->worker_input && a->wave_input && a->worker_state && a->worker_part && a->wave_state && a->wave_part && a->worker_scratch && a->wave_unit && a->wave_partition;
     for (size_t t = 0; all && t < threads; t++) {
-        a->worker_scratch[t] = TD_NEW(arena, float, (size_t)a->queries_max * TD_PAGE_TOKENS + (size_t)a->config->k_dim);
+        a->worker_scratch[t] = TD_NEW(arena, float, td_attention_scratch_floats(a->queries_max, TD_PAGE_TOKENS, a->config->k_dim, a->config->v_dim));
         all = a->worker_scratch[t] && new_input(a, arena, &a->worker_input[t]) && new_state(a, arena, &a->worker_state[t]) && new_state(a, arena, &a->worker_part[t]);
     }
     for (int i = 0; all && i < a->wave_units; i++) all = new_input(a, arena, &a->wave_input[i]) && new_state(a, arena, &a->wave_state[i]);

@@ -1,22 +1,22 @@
 /*
  * kernel.h - the arithmetic of the engine as one table of functions, filled once at start with the best the machine has.
  *
- * kernel/ref is the definition; kernel/avx2 and kernel/avx512 give the SAME BITS, for every shape, and are tested for that. No function depends on the
- * number of rows given, on which rows are neighbours, or on how outputs are divided between threads. Hence every reduction has one order:
+ * kernel/ref is the definition; the others give the SAME BITS, for every shape, and are tested for that (only the payload and sign of a NaN may differ). No function
+ * depends on the number of rows given, on which rows are neighbours, or on how outputs are divided between threads. Hence every reduction has one order:
  *
  *   float dots (F32, F16, BF16, F8 weights; attention scores): K is cut in blocks of TD_K_BLOCK = 1024. Inside a block 16 partial sums, lane = k mod 16, are
- *     accumulated with fused multiply-add over ascending k (missing elements of the last group contribute nothing), then added as a tree: lane i + lane i+8, then
- *     i+4, i+2, i+1. Blocks are added in ascending order, starting from the first block's sum. A weight is converted to f32 exactly before it is multiplied; an F8 weight is
- *     (f32 of the byte) with its 128x128 block's scale applied to the 16 lanes' partial sums' block: K is cut at 128 instead of 1024, and each block's sum is added as
- *     fma(scale, sum, total).
+ *     accumulated with fused multiply-add over ascending k from 0 (the last group is filled up with zeros), then added as a tree: lane i + lane i+8, then
+ *     i+4, i+2, i+1. Blocks are added in ascending order, starting from the first block's sum. A weight is converted to f32 exactly before it is multiplied; an F8 weight
+ *     is f32(byte) * scale of its 128x128 block, rounded to f32 (what a framework that dequantises first would hold). k = 0 gives 0.
  *   integer dots (Q8_0, Q4_0; activations td_q8 blocks of 32): isum exact in int32 per block, then total = fma((float)isum, d_w * d_x, total) over ascending
  *     blocks, starting from 0. Q4_0 uses q-8.
  *   k-quants (activations td_q8k blocks of 256): isum = sum over sub-blocks of sc * dot, msum = sum of m * (sum of the activation's sub-block), both exact in
  *     int32, then total = fma((float)isum, d*d_x, total); for Q4_K and Q5_K then total = fma((float)msum, -(dmin*d_x), total). Ascending blocks, from 0.
- *   sums over a row (norms): 16 lanes as above without K blocks; max: any order.
+ *   sums over a row (norms, softmax): 16 lanes as above without K blocks (softmax: plain additions); max: any order, NaN is passed over.
  *   exp, silu: td_expf's polynomial with fma, the same operations in every table; results do not depend on the vector width.
  *
- * All pointers: float arrays 4-byte aligned at least, no overlap unless said. Functions are pure (no state, no allocation) and may run in any thread.
+ * All pointers: float arrays and td_q8/td_q8k rows 4-byte aligned at least, weights to the size of their element (2 for f16 scales), no overlap unless said.
+ * Functions are pure (no state, no allocation) and may run in any thread; matmul takes up to 160 KB, the rest less, of stack.
  */
 #ifndef TD_KERNEL_KERNEL_H
 #define TD_KERNEL_KERNEL_H
@@ -25,9 +25,10 @@
 
 enum { TD_K_BLOCK = 1024, TD_LANES = 16 };
 
-/* Activations quantised per 32: what integer dots read. d = max|x|/127 as f32 (0 for a zero block), q = round-half-even(x * (1/d)), sum of the 32 q. */
+/* Activations quantised per 32: what integer dots read. d = max|x|/127 as f32, q = round-half-even(x * (1/d)), sum of the 32 q. A block whose 1/d is no finite number (all
+ * zero, or below about 4e-37) is all zero with d = 0. NaN becomes q 0; an infinite element gives d = infinity, so that the outputs are NaN or infinite. */
 typedef struct { float d; int32_t sum; int8_t q[32]; } td_q8;
-/* Per 256: sums of the 16 groups of 16. */
+/* The same per 256: sums of the 16 groups of 16. */
 typedef struct { float d; int16_t sums[16]; int8_t q[256]; } td_q8k;
 
 /* How a weight type wants its activations. */
@@ -69,8 +70,14 @@ typedef struct {
     const int32_t *limits;   /* per query: attends to positions t < limits[i] (causality); those >= end clamp to end; <= begin: nothing */
     int window;              /* 0: none; else only positions t >= limits[i] - window */
     float *m, *l, *o;        /* out per query: maximum, sum of exp, and sum exp*v [queries, dv] (not divided). Nothing attended: m = -INFINITY, l = 0, o = 0 */
-    float *scratch;          /* at least queries * page_tokens + dk floats */
+    float *scratch;          /* td_attention_scratch_floats(...) floats, the job's own */
 } td_attention_job;
+
+/* Scores of every query for one page, and one page of K and V in f32. */
+static inline size_t td_attention_scratch_floats(int queries, int page_tokens, int dk, int dv)
+{
+    return (size_t)page_tokens * ((size_t)queries + (size_t)dk + (size_t)dv) + 64;
+}
 
 typedef struct td_kernel {
     const char *name;        /* "ref", "avx2", "avx512" */
@@ -84,28 +91,30 @@ typedef struct td_kernel {
 
     /* y = x * (1/sqrt(mean(x^2) + eps)) * w for one row; w NULL: ones. y may be x. */
     void (*rmsnorm)(float *y, const float *x, const float *w, int64_t n, float eps);
-    /* y = x - mean, over its standard deviation, * w + b (LayerNorm) is not needed by these families. */
 
-    /* gate[i] = silu(gate[i]) * up[i]; limit > 0 clamps: silu(gate) to at most limit, up to +-limit. */
+    /* gate[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)); limit > 0 clamps: silu(gate) to at most limit, up to +-limit. */
     void (*silu_mul)(float *gate, const float *up, int64_t n, float limit);
     void (*add)(float *y, const float *x, int64_t n);                /* y += x */
     void (*add_scaled)(float *y, const float *x, float s, int64_t n);/* y = fma(s, x, y) */
 
-    /* x[i] = exp(x[i] - max) / sum for one row. */
+    /* x[i] = exp(x[i] - max) / sum for one row, divided at the end. */
     void (*softmax)(float *x, int64_t n);
 
     /* Rotates pairs of one head of n_rot elements in place; cos/sin [n_rot/2]. neox: pairs (i, i+n_rot/2), else (2i, 2i+1). Products rounded, then added/subtracted with fma:
      * a' = fma(a, cos, -(b*sin)), b' = fma(b, cos, a*sin). */
     void (*rope)(float *x, const float *cos, const float *sin, int n_rot, bool neox);
 
-    /* Flash-style attention of one partition: pages in ascending order; in each page: scores s_t (float dot order; K converted exactly to f32; Q8_0 K rows: q is not quantised,
-     * values d*q are formed in f32 and rounded, then dot as floats); page maximum; new m = max(m, page max); if m changed, l and o are scaled by exp(m_old - m_new);
-     * p_t = td_expf(s_t - m); l += p_t over ascending t, sequentially; o[d] = fma(p_t, v_t[d], o[d]) over ascending t. Query rows are independent of each other. */
+    /* Flash-style attention of one partition: pages in ascending order; a query attends to the positions t of the page that its limit and the window leave. Scores s_t
+     * (float dot order; K and V converted exactly to f32, Q8_0: d*q rounded to f32) and their maximum. A page without a score above -infinity is passed over; else new
+     * m = max(m, page maximum); where m changed, l and o are multiplied by exp(m_old - m_new); p_t = td_expf(s_t - m); l += the page's sum of p (16 lanes by t mod 16,
+     * tree, positions not attended count 0); o[d] = fma(p_t, v_t[d], o[d]) over ascending attended t. Query rows are independent of each other. Rows at or beyond `end`
+     * are never used. */
     void (*attention_part)(const td_attention_job *job);
-    /* Merges partition b into a (both as above), in place: for combining partitions in ascending order. */
+    /* Merges partition b into a (both as above), in place: for combining partitions in ascending order. new m = max(m, mb), a = exp(m - new), b = exp(mb - new);
+     * o = fma(b, ob, a*o), l = fma(b, lb, a*l). When mb is -infinity a stays; when m is, a becomes b. */
     void (*attention_merge)(float *m, float *l, float *o, float mb, float lb, const float *ob, int dv);
 
-    /* f32 -> stored KV row (BF16 rounded to nearest even; Q8_0 blocks of 32; F32 copy). */
+    /* f32 -> stored KV row, as td_quantise_row (BF16 rounded to nearest even; Q8_0 blocks of 32; F32 copy). */
     void (*store_row)(td_dtype type, const float *x, void *out, int64_t n);
 
     /* Index of the largest element, lowest index on ties; NaN never wins unless all are NaN (then 0). */
@@ -122,7 +131,7 @@ int td_kernel_all(const td_kernel *out[4]);
 /* The scalar definition of exp used everywhere: |relative error| < 2 ulp; x <= -87.3 gives 0 or a tiny value monotonically, x >= 88.7 gives +inf. */
 float td_expf(float x);
 
-/* Quantises rows of x (f32, x_stride elements apart) into out as `kind` wants; TD_ACT_F32 copies nothing (callers pass x itself). */
+/* Quantises one row of k elements into out (td_act_row_bytes bytes) as `kind` wants; TD_ACT_F32 does nothing (callers pass x itself). */
 void td_act_quantise(const td_kernel *kernel, td_act_kind kind, const float *x, int64_t k, void *out);
 
 /* Measured limits of this machine, for doctor and bench: read bandwidth over a buffer larger than the caches with `threads` threads, in GB/s, and the

@@ -29,15 +29,17 @@ int td_dtype_block_bytes(td_dtype type);
 /* Bytes of a row of n elements; 0 when n is not a multiple of the block. */
 size_t td_dtype_row_bytes(td_dtype type, int64_t n);
 
-/* Row conversions; n is a multiple of the block. F8 without its scales. Not: integer types. */
+/* Row conversions; n is a multiple of the block, data aligned to 4 (F32), 2 (F16, BF16, k-quants) or 1 bytes. F8 without its scales. Nothing is done for integer types.
+ * The products are rounded from left to right: d*q, (d*sc)*q, (d*sc)*q - dmin*m. */
 void td_dequantise_row(td_dtype type, const void *from, float *to, int64_t n);
-/* Rounds to nearest even where the format rounds; Q4_K..Q6_K choose scales by least squares. Any finite input; NaN becomes 0. */
+/* F16, BF16, F8: nearest even. Q8_0 and Q4_0: the same bytes as ggml's reference (d = max/127, halves away from zero; d = -max/8, halves up). Q4_K..Q6_K: scales by
+ * least squares. Any finite input gives a finite row (scales saturate); NaN in a block format becomes 0, elsewhere it stays NaN. */
 void td_quantise_row(td_dtype type, const float *from, void *to, int64_t n);
 
 float td_f16_to_f32(uint16_t bits);
-uint16_t td_f32_to_f16(float value);
+uint16_t td_f32_to_f16(float value);      /* nearest even; 65520 and more: infinity */
 float td_f8e4m3_to_f32(uint8_t bits);
-uint8_t td_f32_to_f8e4m3(float value);
+uint8_t td_f32_to_f8e4m3(float value);    /* nearest even; more than 448: 448 (the format has no infinity) */
 
 static inline float td_bf16_to_f32(uint16_t bits)
 {

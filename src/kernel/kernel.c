@@ -1,0 +1,36 @@
+/* kernel.c - which table this machine can run, chosen by cpuid (and by whether the system saves the wide registers, which __builtin_cpu_supports checks). */
+#include "kernel/kernel.h"
+
+#include <string.h>
+
+#include "kernel/tables.h"
+
+/* From the plainest to the best; NULL-terminated list of what runs here. */
+int td_kernel_all(const td_kernel *out[4])
+{
+    int n = 0;
+    out[n++] = &td_kernel_ref;
+    return n;
+}
+
+td_status td_kernel_pick(const char *at_most, const td_kernel **out)
+{
+    static const char *const names[] = {"ref", "avx2", "avx512"};
+    int most = (int)TD_COUNT(names) - 1;
+    if (at_most) {
+        for (most = (int)TD_COUNT(names) - 1; most >= 0 && strcmp(at_most, names[most]) != 0; most--) {}
+        if (most < 0) return td_fail(TD_E_INVALID, "kernel \"%.40s\": expected one of ref, avx2, avx512", at_most);
+    }
+    const td_kernel *all[4];
+    int n = td_kernel_all(all);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j <= most; j++)
+            if (strcmp(all[i]->name, names[j]) == 0) *out = all[i];
+    return TD_OK;
+}
+
+void td_act_quantise(const td_kernel *kernel, td_act_kind kind, const float *x, int64_t k, void *out)
+{
+    if (kind == TD_ACT_Q8) kernel->quantise_q8(x, out, k);
+    if (kind == TD_ACT_Q8K) kernel->quantise_q8k(x, out, k);
+}
