@@ -1,0 +1,60 @@
+"""The logits that a folder must give: one door to the references, and the choice of prompts on which rounding cannot flip an expert."""
+import numpy as np
+
+import folder
+import numpy_reference
+import step3_reference
+
+
+def forward(config, weights, ids, **more):
+    kind = config["model_type"]
+    return (step3_reference if kind.startswith("step3") else numpy_reference).forward(config, weights, ids, **more)
+
+
+def own_logits(path, ids):
+    return forward(*folder.weights_of(path), ids)[0]
+
+
+def transformers_logits(path, ids):
+    """float32 on the CPU with plain attention, weights multiplied out to float32."""
+    import torch
+
+    import make_models
+
+    with torch.no_grad():
+        return make_models.load_transformers(path)(torch.tensor([list(map(int, ids))])).logits[0].numpy().astype(np.float64)
+
+
+def best_logits(path, ids):
+    """Step-3 exists in no library: the float64 implementation. All others: transformers."""
+    kind = folder.read_folder(path)[0]["model_type"]
+    return own_logits(path, ids) if kind.startswith("step3") else transformers_logits(path, ids)
+
+
+def relative(got, want):
+    """Largest difference over the largest logit."""
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def choose_ids(config, weights, count, margin, seed):
+    """count token ids such that every position stays `margin` (of a router logit) away from choosing other experts. A token is redrawn until it does."""
+    rng = np.random.default_rng([seed, count])
+    vocab = config.get("text_config", config)["vocab_size"]
+    ids = rng.integers(0, vocab, size=count)
+    for _ in range(200 * count):
+        close = np.nonzero(forward(config, weights, ids)[1] < margin)[0]
+        if not len(close):
+            return [int(i) for i in ids]
+        ids[close[0]] = rng.integers(0, vocab)  # earlier positions do not see it; later ones are judged again
+    raise RuntimeError(f"no prompt of {count} tokens with margin {margin} found")
+
+
+def rounding_product(block):
+    """A product whose activations are first rounded to 8 bits per `block` elements (the last block may be short), as integer kernels do."""
+    def product(x, w):
+        pad = -x.shape[-1] % block
+        b = np.pad(x, ((0, 0), (0, pad))).reshape(len(x), -1, block)
+        d = np.abs(b).max(axis=-1, keepdims=True) / 127.0
+        q = np.round(b / np.where(d > 0, d, 1.0)) * d
+        return q.reshape(len(x), -1)[:, : x.shape[-1]] @ w.T
+    return product
