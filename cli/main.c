@@ -8,6 +8,7 @@ typedef struct { const char *name, *help; int (*run)(int argc, char **argv); } v
 
 static const verb verbs[] = {
     /* one line a verb, in the order of the help text */
+    {"plan", "what will it cost, how many of what, and does disaggregation pay", verb_plan},
     {NULL, NULL, NULL},
 };
 

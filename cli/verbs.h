@@ -7,4 +7,6 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+int verb_plan(int argc, char **argv);
+
 #endif

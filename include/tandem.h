@@ -283,6 +283,51 @@ td_status td_synth(const char *out_path, const td_synth_options *options);
 /* What this machine can do and what was chosen, as text or JSON in malloc'd memory (td_free). Takes about a second: it measures. */
 td_status td_doctor(bool json, char **out);
 
+/* ---- planning ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef enum {
+    TD_PLAN_SEARCH,    /* cheapest deployments that meet tpot_ms at context: table, verdict, Pareto front */
+    TD_PLAN_PAPER,     /* the published tables of the Step-3 paper recomputed; needs no model */
+    TD_PLAN_COST,      /* bytes, FLOPs, roofline and ideal dollars of one token */
+    TD_PLAN_SIMULATE,  /* requests replayed in virtual time through deploy, or through the cheapest deployment */
+    TD_PLAN_CALIBRATE, /* fits measured rows (from) and writes calibration; see docs/planning.md */
+    TD_PLAN_PREDICT,   /* tokens per second of one configuration on the calibrated machine, with its error bar */
+    TD_PLAN_MODELS,    /* lists the models known by name */
+    TD_PLAN_HARDWARE   /* the hardware table, in the form that hardware_file takes */
+} td_plan_task;
+
+typedef struct {
+    const char *model;         /* a name, a folder with config.json, a config.json, or a GGUF file */
+    const char *hardware;      /* "h800,h20": what may be bought; NULL: the paper's four cards */
+    const char *hardware_file; /* lines over the shipped table; NULL: none */
+    const char *prices;        /* "h800=1.9,h20=0.7", dollars an hour over the table's; NULL: none */
+    double context;            /* tokens of context while decoding, on average; 0: 8192 */
+    double tpot_ms;            /* time per output token that must be met; 0: 50 */
+    const char *kv, *weights;  /* "fp8" (default), "bf16", "4bit" */
+    const char *deploy;        /* one deployment instead of a search: "a=16xh20,f=8xh800,m=3" or "c=32xh800"; NULL: search */
+    const char *format;        /* "text" (default), "json", "csv" */
+    const char *chart;         /* also draw the Pareto front into this .svg or .png (needs gnuplot); NULL: none */
+    bool ideal;                /* hardware at its datasheet, no overheads, instead of the efficiencies measured in the paper */
+    int devices_max;           /* 0: 256 */
+    double jitter;             /* standard deviation of a stage over its mean; 0: none */
+    const char *loads;         /* file of measured tokens per expert (numbers); NULL: random routing */
+    double rate;               /* simulate: requests per second, Poisson; 0: 70 % of what the deployment sustains */
+    int64_t requests;          /* simulate; 0: 10000 */
+    double prompt, output;     /* simulate: mean tokens (geometric); 0: context and 500 */
+    const char *trace;         /* simulate: file of "arrival_seconds prompt_tokens output_tokens" lines instead of Poisson; NULL: none */
+    double replicas;           /* simulate: copies of the deployment behind one queue; 0: 1 */
+    double prefill_share;      /* simulate: 0: prompts are read by the same devices; otherwise by this share of additional devices */
+    uint64_t seed;
+    const char *from;          /* calibrate: measured rows, a JSON list */
+    const char *calibration;   /* calibrate: file to write; predict and search: file to read */
+    int batch, threads;        /* predict */
+    const char *phase;         /* predict: "decode" (default) or "prefill" */
+} td_plan_options;
+
+/* Answers as text in malloc'd memory (td_free). One call at a time per process is enough for any use; calls do not share state.
+ * Errors: TD_E_NOT_FOUND (model, hardware, file), TD_E_INVALID (options; the sentence names the nearest that would work), TD_E_FORMAT. */
+td_status td_plan(td_plan_task task, const td_plan_options *options, char **out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,121 @@
+/* plan.c - td_plan: checks the options, loads what they name, hands over to the file that answers. */
+#include "plan/plan.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_HARDWARE "h800,h20,a800,910b"
+
+static td_status precision_of(const char *word, const char *what, double *bytes)
+{
+    if (!word || !strcmp(word, "fp8") || !strcmp(word, "q8_0") || !strcmp(word, "8bit")) *bytes = 1;
+    else if (!strcmp(word, "bf16") || !strcmp(word, "f16")) *bytes = 2;
+    else if (!strcmp(word, "4bit") || !strcmp(word, "q4_0") || !strcmp(word, "fp4")) *bytes = 0.5625; /* 4 bits and a 16-bit scale every 32 values */
+    else if (!strcmp(word, "f32")) *bytes = 4;
+    else return td_fail(TD_E_INVALID, "--%s: expected fp8, bf16, 4bit or f32, found '%s'", what, word);
+    return TD_OK;
+}
+
+static td_status precision_read(const td_plan_options *o, plan_precision *out)
+{
+    *out = PLAN_FP8;
+    TD_TRY(precision_of(o->kv, "kv", &out->kv_bytes));
+    TD_TRY(precision_of(o->weights, "weights", &out->ffn_weight_bytes));
+    out->attention_weight_bytes = out->ffn_weight_bytes;
+    out->head_weight_bytes = fmin(2, out->ffn_weight_bytes < 1 ? 1 : 2);
+    out->attention_bf16 = out->kv_bytes > 1;
+    out->linear_bf16 = out->ffn_weight_bytes > 1;
+    return TD_OK;
+}
+
+/* "h800=1.9,h20=0.7" over the table. */
+static td_status prices_apply(const char *prices, plan_hardware_table *table)
+{
+    for (const char *at = prices; at && *at;) {
+        char name[64], *end;
+        size_t length = strcspn(at, "=,");
+        const plan_hardware *h;
+        if (at[length] != '=' || length >= sizeof name) return td_fail(TD_E_INVALID, "--price: expected 'name=dollars' separated by commas, found '%s'", at);
+        memcpy(name, at, length);
+        name[length] = 0;
+        TD_TRY(plan_hardware_find(table, name, &h));
+        double usd = strtod(at + length + 1, &end);
+        if (end == at + length + 1 || (*end && *end != ',') || !isfinite(usd) || usd < 0) return td_fail(TD_E_INVALID, "--price: expected a number of dollars after '%s=', found '%s'", name, at + length + 1);
+        table->items[h - table->items].usd_hour = usd;
+        at = *end ? end + 1 : end;
+    }
+    return TD_OK;
+}
+
+static td_status hardware_list(const char *list, const plan_hardware_table *table, const plan_hardware **out, size_t capacity, size_t *count)
+{
+    *count = 0;
+    for (const char *at = list; *at;) {
+        char name[64];
+        size_t length = strcspn(at, ",");
+        if (length >= sizeof name) return td_fail(TD_E_INVALID, "--hardware: a name of %zu letters", length);
+        memcpy(name, at, length);
+        name[length] = 0;
+        if (*count == capacity) return td_fail(TD_E_INVALID, "--hardware: expected at most %zu names", capacity);
+        if (length > 0) TD_TRY(plan_hardware_find(table, name, &out[(*count)++]));
+        at += length + (at[length] == ',');
+    }
+    return *count ? TD_OK : td_fail(TD_E_INVALID, "--hardware: expected names such as 'h800,h20', found none");
+}
+
+static td_status list_models(td_buffer *out)
+{
+    char name[96];
+    td_buffer_format(out, "  %-24s %9s %9s  %s\n", "name", "B params", "B active", "attention");
+    for (int i = 0; plan_model_at(i, name, sizeof name); i++) {
+        plan_model m;
+        td_buffer kinds = {0};
+        TD_TRY(plan_model_find(name, &m));
+        plan_model_kinds(&m, &kinds);
+        td_buffer_format(out, "  %-24s %9.1f %9.1f  %s\n", name, plan_total_parameters(&m) / 1e9, plan_active_parameters(&m) / 1e9, kinds.data ? kinds.data : "");
+        td_buffer_free(&kinds);
+    }
+    return td_buffer_status(out);
+}
+
+static td_status with_model(td_plan_task task, const td_plan_options *o, plan_hardware_table *table, td_buffer *out)
+{
+    const plan_hardware *hardware[16];
+    size_t count;
+    plan_precision precision;
+    plan_model model;
+    double context = o->context > 0 ? o->context : 8192;
+    TD_TRY(precision_read(o, &precision));
+    TD_TRY(plan_model_find(o->model, &model));
+    TD_TRY(plan_hardware_load(o->hardware_file, table));
+    TD_TRY(prices_apply(o->prices, table));
+    TD_TRY(hardware_list(o->hardware ? o->hardware : DEFAULT_HARDWARE, table, hardware, TD_COUNT(hardware), &count));
+    if (!(context >= 1 && context <= 1e8)) return td_fail(TD_E_INVALID, "--context: expected 1 to 100000000 tokens, found %g", context);
+    bool json = !strcmp(o->format ? o->format : "text", "json");
+    if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json, out);
+    return td_fail(TD_E_UNSUPPORTED, "this task is not built yet");
+}
+
+td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
+{
+    static const td_plan_options none;
+    const td_plan_options *o = options ? options : &none;
+    td_buffer text = {0};
+    plan_hardware_table table = {0};
+    td_status status;
+    if (!out) return td_fail(TD_E_INVALID, "td_plan: expected a place for the text, found NULL");
+    const char *format = o->format ? o->format : "text";
+    if (strcmp(format, "text") && strcmp(format, "json") && strcmp(format, "csv")) return td_fail(TD_E_INVALID, "format: expected text, json or csv, found '%s'", format);
+    switch (task) {
+    case TD_PLAN_PAPER: status = plan_paper_report(format, &text); break;
+    case TD_PLAN_MODELS: status = list_models(&text); break;
+    case TD_PLAN_HARDWARE: td_buffer_text(&text, plan_hardware_text()), status = td_buffer_status(&text); break;
+    default: status = with_model(task, o, &table, &text);
+    }
+    plan_hardware_free(&table);
+    if (status == TD_OK) *out = text.data;
+    else td_buffer_free(&text);
+    return status;
+}
