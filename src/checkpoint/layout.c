@@ -1,0 +1,52 @@
+/* layout.c - see layout.h. */
+#include "checkpoint/layout.h"
+
+#include <string.h>
+
+void td_layout_row(const td_tensor *tensor, int64_t row, float *out)
+{
+    int64_t columns = tensor->shape[tensor->dims - 1];
+    const char *data = (const char *)tensor->data + (size_t)row * td_dtype_row_bytes(tensor->type, columns);
+    td_dequantise_row(tensor->type, data, out, columns);
+    if (!tensor->scale || tensor->dims < 2) return;
+    int64_t rows = tensor->shape[tensor->dims - 2], across = (columns + TD_F8_BLOCK - 1) / TD_F8_BLOCK, down = (rows + TD_F8_BLOCK - 1) / TD_F8_BLOCK;
+    const float *scale = tensor->scale + (row / rows * down + row % rows / TD_F8_BLOCK) * across;
+    for (int64_t i = 0; i < columns; i++) out[i] *= scale[i / TD_F8_BLOCK];
+}
+
+int64_t td_layout_rope_hf_row(int64_t gguf_row, int64_t head_dim)
+{
+    int64_t head = gguf_row / head_dim, i = gguf_row % head_dim;
+    return head * head_dim + i % 2 * (head_dim / 2) + i / 2;
+}
+
+int64_t td_layout_rope_gguf_row(int64_t hf_row, int64_t head_dim)
+{
+    int64_t head = hf_row / head_dim, i = hf_row % head_dim, half = head_dim / 2;
+    return head * head_dim + 2 * (i % half) + i / half;
+}
+
+void td_layout_k_b(const td_tensor *kv_b, int head, int nope, int v, float *scratch, float *out)
+{
+    int64_t rank = kv_b->shape[kv_b->dims - 1];
+    for (int64_t i = 0; i < nope; i++) {
+        td_layout_row(kv_b, (int64_t)head * (nope + v) + i, scratch);
+        for (int64_t j = 0; j < rank; j++) out[j * nope + i] = scratch[j];
+    }
+}
+
+void td_layout_v_b(const td_tensor *kv_b, int head, int nope, int v, float *out)
+{
+    int64_t rank = kv_b->shape[kv_b->dims - 1];
+    for (int64_t i = 0; i < v; i++) td_layout_row(kv_b, (int64_t)head * (nope + v) + nope + i, out + i * rank);
+}
+
+void td_layout_kv_b(const td_tensor *k_b, const td_tensor *v_b, int head, float *scratch, float *out)
+{
+    int64_t rank = k_b->shape[1], nope = k_b->shape[2], v = v_b->shape[1];
+    for (int64_t j = 0; j < rank; j++) {
+        td_layout_row(k_b, head * rank + j, scratch);
+        for (int64_t i = 0; i < nope; i++) out[i * rank + j] = scratch[i];
+    }
+    for (int64_t i = 0; i < v; i++) td_layout_row(v_b, head * v + i, out + (nope + i) * rank);
+}
