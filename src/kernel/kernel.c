@@ -5,11 +5,18 @@
 
 #include "kernel/tables.h"
 
-/* From the plainest to the best; NULL-terminated list of what runs here. */
+/* From the plainest to the best. */
 int td_kernel_all(const td_kernel *out[4])
 {
     int n = 0;
     out[n++] = &td_kernel_ref;
+#if defined(__x86_64__)
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (avx2) out[n++] = &td_kernel_avx2;
+    if (avx512) out[n++] = &td_kernel_avx512;
+    if (avx512 && __builtin_cpu_supports("avx512vnni")) out[n++] = &td_kernel_vnni;
+#endif
     return n;
 }
 

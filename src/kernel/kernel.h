@@ -1,7 +1,7 @@
 /*
  * kernel.h - the arithmetic of the engine as one table of functions, filled once at start with the best the machine has.
  *
- * kernel/ref is the definition; the others give the SAME BITS, for every shape, and are tested for that (only the payload and sign of a NaN may differ). No function
+ * kernel/ref is the definition; the others (kernel/wide, compiled once per instruction set) give the SAME BITS, for every shape, and are tested for that (only the payload and sign of a NaN may differ). No function
  * depends on the number of rows given, on which rows are neighbours, or on how outputs are divided between threads. Hence every reduction has one order:
  *
  *   float dots (F32, F16, BF16, F8 weights; attention scores): K is cut in blocks of TD_K_BLOCK = 1024. Inside a block 16 partial sums, lane = k mod 16, are

@@ -1,7 +1,7 @@
 /* peak.c - what plain C multiply-adds reach: the yardstick of the table "ref". */
 #include "kernel/ref/ref.h"
 
-double td_peak_f32_ref(int64_t rounds, float *sink)
+double td_ref_peak_f32(int64_t rounds, float *sink)
 {
     float a[8] = {1, 2, 3, 4, 5, 6, 7, 8}, b = *sink, c = b + 1;
     for (int64_t i = 0; i < rounds; i++)
@@ -10,7 +10,7 @@ double td_peak_f32_ref(int64_t rounds, float *sink)
     return (double)rounds * 16;
 }
 
-double td_peak_int8_ref(int64_t rounds, float *sink)
+double td_ref_peak_int8(int64_t rounds, float *sink)
 {
     uint32_t a[8] = {1, 2, 3, 4, 5, 6, 7, 8}, b = (uint32_t)*sink, c = b + 1;
     for (int64_t i = 0; i < rounds; i++)

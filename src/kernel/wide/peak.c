@@ -1,0 +1,39 @@
+/* peak.c - the multiply-add instructions that the tiles are made of, alone on registers: what the other files are measured against. */
+#include "kernel/wide/vec.h"
+
+enum { CHAINS = 12 }; /* latency 4 or 5, two a cycle */
+
+double WIDE(peak_f32)(int64_t rounds, float *sink)
+{
+    F a[CHAINS], b = f_set(*sink), c = f_set(*sink + 1);
+    UNROLL for (int j = 0; j < CHAINS; j++) a[j] = f_set((float)j);
+    for (int64_t i = 0; i < rounds; i++)
+        UNROLL for (int j = 0; j < CHAINS; j++) {
+            a[j] = f_fma(b, c, a[j]);
+            __asm__ volatile("" : "+v"(a[j]));
+        }
+    UNROLL for (int j = 1; j < CHAINS; j++) a[0] = f_add(a[0], a[j]);
+    *sink += f_max_lane(a[0]);
+    return (double)rounds * CHAINS * WIDTH * 2;
+}
+
+/* VNNI: u8 * s8 into int32. Else what Q4_0 and the k-quants do: u8 * s8 to int16 pairs, added as int16. */
+double WIDE(peak_int8)(int64_t rounds, float *sink)
+{
+    I a[CHAINS], b = i_set((int32_t)*sink), c = i_set((int32_t)*sink + 1);
+    UNROLL for (int j = 0; j < CHAINS; j++) a[j] = i_set(j);
+    for (int64_t i = 0; i < rounds; i++)
+        UNROLL for (int j = 0; j < CHAINS; j++) {
+#if defined(__AVX512VNNI__)
+            a[j] = _mm512_dpbusd_epi32(a[j], b, c);
+#else
+            I product = i_maddubs(b, c);
+            __asm__ volatile("" : "+v"(product));
+            a[j] = i_add16(a[j], product);
+#endif
+            __asm__ volatile("" : "+v"(a[j]));
+        }
+    UNROLL for (int j = 1; j < CHAINS; j++) a[0] = i_add(a[0], a[j]);
+    *sink += f_max_lane(f_of_i(a[0]));
+    return (double)rounds * CHAINS * WIDTH * 4 * 2;
+}
