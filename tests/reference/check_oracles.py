@@ -3,10 +3,13 @@
 
     check_oracles.py [--seed N]        exit status 1 when any differs by more than 1e-5 of the largest logit (float32 arithmetic gives about 1e-6)
 
-Also shows that the comparison has teeth: the error that appears when one convention is got wrong.
+Also shows that the comparison has teeth: the error that appears when one convention is got wrong, and that compare.py, given a stand-in for the program, passes a
+right one and fails one that is off by twice the bound.
 """
 import argparse
+import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -65,6 +68,16 @@ def wrong_ones(seed, scratch):
     yield "step3 with norms swapped", error("step3", swap_norms)
 
 
+def compare_passes(scratch, error):
+    """What compare.py says of the stand-in with this error."""
+    here = pathlib.Path(__file__).resolve().parent
+    stand_in = scratch / "stand-in"
+    stand_in.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{here}/fake_tandem.py" "$@"\n')
+    stand_in.chmod(0o755)
+    command = [sys.executable, str(here / "compare.py"), "--seed", "5", "--case", "llama", "--part", "folders"]
+    return subprocess.run(command, env=dict(os.environ, TD_BINARY=str(stand_in), FAKE_ERROR=str(error)), capture_output=True).returncode == 0
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--seed", type=int, default=1)
@@ -82,6 +95,10 @@ def main():
         for what, error in wrong_ones(a.seed, scratch):
             bad += error < 0.02
             print(f"{what:40} error {error:.3f}{'  TOO SMALL TO SEE' if error < 0.02 else ''}")
+        for fault, passes in ((0.0, True), (2e-4, False)):
+            wrong = compare_passes(scratch, fault) != passes
+            bad += wrong
+            print(f"compare.py {'passes' if passes else 'fails'} a program with error {fault}{': NO' if wrong else ''}")
     print("the references agree" if not bad else f"{bad} misses")
     return 1 if bad else 0
 

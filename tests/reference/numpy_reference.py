@@ -82,7 +82,7 @@ def attend(q, k, v, scale):
     return out.reshape(q.shape[0], -1)
 
 
-def gqa(c, w, h, product):
+def gqa(c, w, h, product, cache):
     heads, kv = c["num_attention_heads"], c["num_key_value_heads"]
     dim = c.get("head_dim") or c["hidden_size"] // heads
     def project(n, count):
@@ -92,11 +92,11 @@ def gqa(c, w, h, product):
     if c["model_type"].startswith("qwen3"):
         q, k = rms_norm(q, w("self_attn.q_norm.weight"), c["rms_norm_eps"]), rms_norm(k, w("self_attn.k_norm.weight"), c["rms_norm_eps"])
     table = frequencies(c, dim)
-    o = attend(rope(q, table, False), rope(k, table, False), v, dim**-0.5)
+    o = attend(rope(q, table, False), cache(rope(k, table, False)), cache(v), dim**-0.5)
     return product(o, w("self_attn.o_proj.weight")) + w("self_attn.o_proj.bias", 0.0)
 
 
-def mla(c, w, h, product):
+def mla(c, w, h, product, cache):
     heads, nope, rot, dv, rank = (c[k] for k in ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
     tokens = len(h)
     if c.get("q_lora_rank"):
@@ -106,9 +106,11 @@ def mla(c, w, h, product):
         q = product(h, w("self_attn.q_proj.weight"))
     q = q.reshape(tokens, heads, nope + rot)
     latent = product(h, w("self_attn.kv_a_proj_with_mqa.weight"))
-    kv = product(rms_norm(latent[:, :rank], w("self_attn.kv_a_layernorm.weight"), LATENT_EPS), w("self_attn.kv_b_proj.weight")).reshape(tokens, heads, nope + dv)
     table = frequencies(c, rot)
     q_rot, k_rot = rope(q[..., nope:], table, True), rope(latent[:, None, rank:], table, True)
+    row = cache(np.concatenate([rms_norm(latent[:, :rank], w("self_attn.kv_a_layernorm.weight"), LATENT_EPS), k_rot[:, 0]], axis=-1))  # what an MLA cache holds
+    kv = product(row[:, :rank], w("self_attn.kv_b_proj.weight")).reshape(tokens, heads, nope + dv)
+    k_rot = row[:, None, rank:]
     k = np.concatenate([kv[..., :nope], np.repeat(k_rot, heads, axis=1)], axis=-1)
     scale, r = (nope + rot) ** -0.5, rope_of(c)
     if r["rope_type"] == "yarn" and r.get("mscale_all_dim"):
@@ -175,15 +177,15 @@ def is_moe(c, layer):
     return c["model_type"].startswith("deepseek") and layer >= c["first_k_dense_replace"]
 
 
-def forward(c, weights, ids, product=lambda x, w: x @ w.T):
-    """logits float64 [tokens, vocab] and routing margins [tokens] (infinite for dense models)."""
+def forward(c, weights, ids, product=lambda x, w: x @ w.T, cache=lambda x: x):
+    """logits float64 [tokens, vocab] and routing margins [tokens] (infinite for dense models). product stands for every quantisable matrix, cache rounds cached rows."""
     full = {n: x.astype(np.float64) for n, x in weights.items()}
     attention = mla if c["model_type"].startswith("deepseek") else gqa
     x = full["model.embed_tokens.weight"][np.asarray(ids)]
     margins = np.full(len(ids), np.inf)
     for layer in range(c["num_hidden_layers"]):
         w = lambda name, default=None: full.get(f"model.layers.{layer}.{name}", default)
-        x = x + attention(c, w, rms_norm(x, w("input_layernorm.weight"), c["rms_norm_eps"]), product)
+        x = x + attention(c, w, rms_norm(x, w("input_layernorm.weight"), c["rms_norm_eps"]), product, cache)
         m = rms_norm(x, w("post_attention_layernorm.weight"), c["rms_norm_eps"])
         if is_moe(c, layer):
             y, margin = moe(c, w, m, product)

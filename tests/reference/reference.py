@@ -58,3 +58,16 @@ def rounding_product(block):
         q = np.round(b / np.where(d > 0, d, 1.0)) * d
         return q.reshape(len(x), -1)[:, : x.shape[-1]] @ w.T
     return product
+
+
+def rounding_cache(kind):
+    """Cached rows as the cache stores them: bf16, or q8_0 (blocks of 32 with an F16 scale)."""
+    def bf16(x):
+        return folder.from_bf16(folder.to_bf16(x.astype(np.float32))).astype(np.float64)
+
+    def q8_0(x):
+        b = x.reshape(*x.shape[:-1], -1, 32)
+        d = (np.abs(b).max(axis=-1, keepdims=True) / 127.0).astype(np.float32)
+        q = np.round(b / np.where(d > 0, d, 1.0))
+        return (q * d.astype(np.float16).astype(np.float64)).reshape(x.shape)
+    return {"bf16": bf16, "q8_0": q8_0}[kind]

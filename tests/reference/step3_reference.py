@@ -32,12 +32,12 @@ def softmax(s):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def attention(c, w, h, product):
+def attention(c, w, h, product, cache):
     tokens, heads, dim = h.shape[0], c["num_attention_heads"], c["head_dim"]
     a = rms(product(h, w("self_attn.q_proj.weight")), w("self_attn.inter_norm.weight"), c["rms_norm_eps"])
     q = rotate(product(a, w("self_attn.wq.weight")).reshape(tokens, heads, dim), c["rope_theta"])
-    k = rotate(product(h, w("self_attn.k_proj.weight")), c["rope_theta"])
-    v = product(h, w("self_attn.v_proj.weight"))
+    k = cache(rotate(product(h, w("self_attn.k_proj.weight")), c["rope_theta"]))
+    v = cache(product(h, w("self_attn.v_proj.weight")))
     s = np.einsum("phd,td->hpt", q, k) / np.sqrt(dim)
     s = np.where(np.tril(np.ones((tokens, tokens), dtype=bool)), s, -np.inf)
     o = np.einsum("hpt,td->phd", softmax(s), v)
@@ -64,8 +64,9 @@ def experts(c, w, m, product):
     return out, ordered[:, k - 1] - ordered[:, k] if k < p.shape[-1] else np.full(len(m), np.inf)
 
 
-def forward(config, weights, ids, product=lambda x, w: x @ w.T):
-    """logits float64 [tokens, vocab] and routing margins [tokens]. weights: as folder.weights_of gives them; product: stands for every quantisable matrix."""
+def forward(config, weights, ids, product=lambda x, w: x @ w.T, cache=lambda x: x):
+    """logits float64 [tokens, vocab] and routing margins [tokens]. weights: as folder.weights_of gives them; product stands for
+    every quantisable matrix, cache rounds cached rows."""
     c = config.get("text_config", config)
     full = {n: x.astype(np.float64) for n, x in weights.items() if not n.startswith("vi")}
     moe = {int(x) for x in c["moe_layers_enum"].strip().split(",")}
@@ -73,7 +74,7 @@ def forward(config, weights, ids, product=lambda x, w: x @ w.T):
     margins = np.full(len(ids), np.inf)
     for layer in range(c["num_hidden_layers"]):
         w = lambda name: full[f"model.layers.{layer}.{name}"]
-        x = x + attention(c, w, rms(x, w("input_layernorm.weight"), c["rms_norm_eps"]), product)
+        x = x + attention(c, w, rms(x, w("input_layernorm.weight"), c["rms_norm_eps"]), product, cache)
         m = rms(x, w("post_attention_layernorm.weight"), c["rms_norm_eps"])
         if layer in moe:
             routed, margin = experts(c, w, m, product)

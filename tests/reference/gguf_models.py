@@ -1,0 +1,210 @@
+"""Between Hugging Face folders and GGUF files, written with the gguf package from the conventions of published files - not from the program under test.
+
+write(folder, out): an F32 (or F16/BF16) GGUF as published converters make it: llama's q and k rows reordered for interleaved RoPE, norms and routers in F32, experts stacked,
+MLA's kv_b split into k_b (transposed) and v_b, llama3 scaling as rope_freqs. old_mla=True writes DeepSeek as older files did (attn_kv_b, true head counts).
+read(path, config): the weights of a GGUF file under their Hugging Face names, every type multiplied out, so that the references can run on exactly what the file holds.
+"""
+import gguf
+import numpy as np
+
+import folder
+
+ARCHITECTURES = {"llama": "llama", "qwen3": "qwen3", "qwen3_moe": "qwen3moe", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "step3_text": "step3"}
+
+TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
+COMMON = {"input_layernorm.weight": "attn_norm.weight", "post_attention_layernorm.weight": "ffn_norm.weight", "self_attn.o_proj.weight": "attn_output.weight",
+          "mlp.gate_proj.weight": "ffn_gate.weight", "mlp.up_proj.weight": "ffn_up.weight", "mlp.down_proj.weight": "ffn_down.weight", "mlp.gate.weight": "ffn_gate_inp.weight",
+          "self_attn.k_proj.weight": "attn_k.weight", "self_attn.v_proj.weight": "attn_v.weight"}
+GQA = {"self_attn.q_proj.weight": "attn_q.weight", "self_attn.q_proj.bias": "attn_q.bias", "self_attn.k_proj.bias": "attn_k.bias", "self_attn.v_proj.bias": "attn_v.bias",
+       "self_attn.o_proj.bias": "attn_output.bias", "self_attn.q_norm.weight": "attn_q_norm.weight", "self_attn.k_norm.weight": "attn_k_norm.weight"}
+MLA = {"self_attn.q_proj.weight": "attn_q.weight", "self_attn.q_a_proj.weight": "attn_q_a.weight", "self_attn.q_a_layernorm.weight": "attn_q_a_norm.weight",
+       "self_attn.q_b_proj.weight": "attn_q_b.weight", "self_attn.kv_a_proj_with_mqa.weight": "attn_kv_a_mqa.weight", "self_attn.kv_a_layernorm.weight": "attn_kv_a_norm.weight",
+       "self_attn.kv_b_proj.weight": "attn_kv_b.weight", "mlp.gate.e_score_correction_bias": "exp_probs_b.bias", "mlp.shared_experts.gate_proj.weight": "ffn_gate_shexp.weight",
+       "mlp.shared_experts.up_proj.weight": "ffn_up_shexp.weight", "mlp.shared_experts.down_proj.weight": "ffn_down_shexp.weight"}
+STEP3 = {"self_attn.q_proj.weight": "attn_q_a.weight", "self_attn.inter_norm.weight": "attn_q_a_norm.weight", "self_attn.wq.weight": "attn_q_b.weight",
+         "moe.gate.weight": "ffn_gate_inp.weight", "moe.gate_proj.weight": "ffn_gate_exps.weight", "moe.up_proj.weight": "ffn_up_exps.weight",
+         "moe.down_proj.weight": "ffn_down_exps.weight", "share_expert.gate_proj.weight": "ffn_gate_shexp.weight", "share_expert.up_proj.weight": "ffn_up_shexp.weight",
+         "share_expert.down_proj.weight": "ffn_down_shexp.weight"}
+
+
+def text_of(config):
+    return config.get("text_config", config)
+
+
+def names_of(c):
+    own = {"deepseek2": MLA, "step3": STEP3}.get(ARCHITECTURES[c["model_type"]], GQA)
+    return {**COMMON, **own}
+
+
+def interleave(x, heads):
+    """Rows of every head from halves (i, i + dim/2) to neighbours (2i, 2i + 1)."""
+    return x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def deinterleave(x, heads):
+    return x.reshape(heads, x.shape[0] // heads // 2, 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def _metadata(w, c, old_mla):
+    arch = ARCHITECTURES[c["model_type"]]
+    w.add_block_count(c["num_hidden_layers"])
+    w.add_context_length(c.get("max_position_embeddings") or c["max_position_embedding"])
+    w.add_embedding_length(c["hidden_size"])
+    w.add_feed_forward_length(c["intermediate_size"])
+    w.add_head_count(c["num_attention_heads"])
+    w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    w.add_rope_freq_base(c["rope_theta"])
+    w.add_vocab_size(c["vocab_size"])
+    if arch == "deepseek2":
+        _metadata_mla(w, c, old_mla)
+        return
+    dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    w.add_head_count_kv(c.get("num_key_value_heads", 1))
+    w.add_key_length(dim)
+    w.add_value_length(dim)
+    w.add_rope_dimension_count(dim)
+    scaling = c.get("rope_scaling") or {}
+    if scaling.get("type") == "linear":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(scaling["factor"])
+    if arch == "qwen3moe":
+        w.add_expert_count(c["num_experts"])
+        w.add_expert_used_count(c["num_experts_per_tok"])
+        w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+        if not c["norm_topk_prob"]:
+            w.add_expert_weights_norm(False)  # published files never say so: qwen3moe renormalises
+    if arch == "step3":
+        w.add_q_lora_rank(c["share_q_dim"])
+        w.add_expert_count(c["moe_num_experts"])
+        w.add_expert_used_count(c["moe_top_k"])
+        w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+        w.add_expert_shared_feed_forward_length(c["share_expert_dim"])
+        w.add_expert_weights_norm(False)
+
+
+def _metadata_mla(w, c, old_mla):
+    nope, rot, v, rank = (c[k] for k in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
+    w.add_head_count_kv(c["num_attention_heads"] if old_mla else 1)
+    w.add_key_length(nope + rot if old_mla else rank + rot)
+    w.add_value_length(v if old_mla else rank)
+    if not old_mla:
+        w.add_key_length_mla(nope + rot)
+        w.add_value_length_mla(v)
+    w.add_rope_dimension_count(rot)
+    w.add_kv_lora_rank(rank)
+    if c.get("q_lora_rank"):
+        w.add_q_lora_rank(c["q_lora_rank"])
+    w.add_leading_dense_block_count(c["first_k_dense_replace"])
+    w.add_expert_count(c["n_routed_experts"])
+    w.add_expert_used_count(c["num_experts_per_tok"])
+    w.add_expert_shared_count(c["n_shared_experts"])
+    w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    w.add_expert_weights_scale(c["routed_scaling_factor"])
+    w.add_expert_weights_norm(c["norm_topk_prob"])
+    if c["model_type"] == "deepseek_v3":
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if c["n_group"] > 1:
+        w.add_expert_group_count(c["n_group"])
+        w.add_expert_group_used_count(c["topk_group"])
+    scaling = c.get("rope_scaling")
+    if scaling:
+        w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        w.add_rope_scaling_factor(scaling["factor"])
+        w.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+        w.add_rope_scaling_yarn_log_mul(0.1 * scaling["mscale_all_dim"])
+        w.add_rope_scaling_yarn_beta_fast(scaling["beta_fast"])
+        w.add_rope_scaling_yarn_beta_slow(scaling["beta_slow"])
+
+
+def _layer(c, weights, layer, old_mla):
+    """(gguf name without block, array) of one layer."""
+    prefix = f"model.layers.{layer}."
+    mine = {n[len(prefix):]: x for n, x in weights.items() if n.startswith(prefix)}
+    arch, heads = ARCHITECTURES[c["model_type"]], c["num_attention_heads"]
+    for hf, name in names_of(c).items():
+        if hf not in mine:
+            continue
+        x = mine[hf]
+        if arch == "llama" and ".q_proj" in hf:
+            x = interleave(x, heads)
+        if arch == "llama" and ".k_proj" in hf:
+            x = interleave(x, c["num_key_value_heads"])
+        if hf == "self_attn.kv_b_proj.weight" and not old_mla:
+            k, v = np.split(x.reshape(heads, -1, x.shape[1]), [c["qk_nope_head_dim"]], axis=1)
+            yield "attn_k_b.weight", k.swapaxes(1, 2)
+            yield "attn_v_b.weight", v
+            continue
+        yield name, x
+    for part in ("gate", "up", "down"):
+        stack = [mine[f"mlp.experts.{e}.{part}_proj.weight"] for e in range(c.get("num_experts") or c.get("n_routed_experts") or 0) if f"mlp.experts.{e}.{part}_proj.weight" in mine]
+        if stack:
+            yield f"ffn_{part}_exps.weight", np.stack(stack)
+
+
+def write(source, out, matrices="F32", old_mla=False):
+    """GGUF of a folder; matrices F32, F16 or BF16. Vectors and routers stay F32."""
+    config, weights = folder.weights_of(source)
+    c = text_of(config)
+    w = gguf.GGUFWriter(out, ARCHITECTURES[c["model_type"]])
+    w.add_name("tiny")
+    _metadata(w, c, old_mla)
+    tensors = [(TOP[n], x) for n, x in weights.items() if n in TOP]
+    for layer in range(c["num_hidden_layers"]):
+        tensors += [(f"blk.{layer}.{n}", x) for n, x in _layer(c, weights, layer, old_mla)]
+    scaling = c.get("rope_scaling") or {}
+    if scaling.get("rope_type") == "llama3":
+        import numpy_reference
+
+        dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+        plain = numpy_reference.frequencies(dict(c, rope_scaling=None), dim)[0]
+        tensors.append(("rope_freqs.weight", plain / numpy_reference.frequencies(c, dim)[0]))
+    kinds = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16, "BF16": gguf.GGMLQuantizationType.BF16}
+    for name, x in tensors:
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        kind = "F32" if x.ndim == 1 or "ffn_gate_inp" in name else matrices
+        w.add_tensor(name, x if kind == "F32" else gguf.quants.quantize(x, kinds[kind]), raw_dtype=kinds[kind])
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return out
+
+
+def types_of(path):
+    """{tensor: type name} of a file."""
+    return {t.name: t.tensor_type.name for t in gguf.GGUFReader(path).tensors}
+
+
+def read(path, config):
+    """{Hugging Face name: float64 array} of a GGUF file whose folder had this config."""
+    c = text_of(config)
+    arch, heads = ARCHITECTURES[c["model_type"]], c["num_attention_heads"]
+    back = {v: k for k, v in TOP.items()}
+    layer_back = {v: k for k, v in names_of(c).items()}
+    out, halves = {}, {}
+    for t in gguf.GGUFReader(path).tensors:
+        raw = t.data
+        x = gguf.quants.dequantize(raw, t.tensor_type).astype(np.float64).reshape([int(n) for n in t.shape[::-1]])
+        if t.name in back:
+            out[back[t.name]] = x
+            continue
+        if not t.name.startswith("blk."):
+            continue
+        _, layer, name = t.name.split(".", 2)
+        prefix = f"model.layers.{layer}."
+        if name in ("attn_k_b.weight", "attn_v_b.weight"):
+            halves.setdefault(prefix, {})[name[5]] = x
+        elif "_exps" in name and arch != "step3":
+            part = name.split("_")[1]
+            for e in range(x.shape[0]):
+                out[f"{prefix}mlp.experts.{e}.{part}_proj.weight"] = x[e]
+        else:
+            if arch == "llama" and name.startswith("attn_q."):
+                x = deinterleave(x, heads)
+            if arch == "llama" and name.startswith("attn_k."):
+                x = deinterleave(x, c["num_key_value_heads"])
+            out[prefix + layer_back[name]] = x
+    for prefix, h in halves.items():
+        both = np.concatenate([h["k"].swapaxes(1, 2), h["v"]], axis=1)
+        out[prefix + "self_attn.kv_b_proj.weight"] = both.reshape(-1, both.shape[2])
+    return out
