@@ -141,13 +141,28 @@ def _layer(c, weights, layer, old_mla):
             yield f"ffn_{part}_exps.weight", np.stack(stack)
 
 
-def write(source, out, matrices="F32", old_mla=False):
-    """GGUF of a folder; matrices F32, F16 or BF16. Vectors and routers stay F32."""
+def _tokenizer(w, t, vocab):
+    """A byte-level BPE tokenizer.json in GGUF's keys."""
+    tokens = {i: s for s, i in t["model"]["vocab"].items()} | {a["id"]: a["content"] for a in t["added_tokens"]}
+    special = {a["id"] for a in t["added_tokens"]}
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list([tokens.get(i, f"[PAD{i}]") for i in range(vocab)])
+    w.add_token_types([3 if i in special else 1 if i in tokens else 5 for i in range(vocab)])
+    w.add_token_merges(t["model"]["merges"])
+    for a in t["added_tokens"]:
+        (w.add_bos_token_id if "bos" in a["content"] else w.add_eos_token_id)(a["id"])
+
+
+def write(source, out, matrices="F32", old_mla=False, tokenizer=None):
+    """GGUF of a folder; matrices F32, F16 or BF16. Vectors and routers stay F32. tokenizer: a parsed tokenizer.json."""
     config, weights = folder.weights_of(source)
     c = text_of(config)
     w = gguf.GGUFWriter(out, ARCHITECTURES[c["model_type"]])
     w.add_name("tiny")
     _metadata(w, c, old_mla)
+    if tokenizer:
+        _tokenizer(w, tokenizer, c["vocab_size"])
     tensors = [(TOP[n], x) for n, x in weights.items() if n in TOP]
     for layer in range(c["num_hidden_layers"]):
         tensors += [(f"blk.{layer}.{n}", x) for n, x in _layer(c, weights, layer, old_mla)]
