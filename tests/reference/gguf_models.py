@@ -79,7 +79,10 @@ def _metadata(w, c, old_mla):
         w.add_expert_used_count(c["moe_top_k"])
         w.add_expert_feed_forward_length(c["moe_intermediate_size"])
         w.add_expert_shared_feed_forward_length(c["share_expert_dim"])
+        w.add_expert_shared_count(1)
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX)
         w.add_expert_weights_norm(False)
+        w.add_array("step3.moe_layers", [int(x) for x in c["moe_layers_enum"].split(",")])
 
 
 def _metadata_mla(w, c, old_mla):
