@@ -28,13 +28,15 @@ int32_t td_tokenizer_find(const td_tokenizer *tokenizer, const char *token, size
 /* Appends ids to a growing array (realloc'd; *ids may be NULL with *capacity 0). flags as td_tokenize. Any bytes are valid input. */
 td_status td_tokenizer_encode(const td_tokenizer *tokenizer, const char *text, size_t bytes, unsigned flags, int32_t **ids, size_t *count, size_t *capacity);
 
-/* Raw bytes of one token (not necessarily whole characters): pointer into the tokenizer, valid as long as it. id out of range: 0 bytes.
- * For special tokens the bytes of their text. */
+/* Bytes of one token as the decoder spells them (not necessarily whole characters): pointer into the tokenizer, valid as long as it. id out of range:
+ * 0 bytes. For special tokens the bytes of their text. */
 const char *td_tokenizer_bytes(const td_tokenizer *tokenizer, int32_t id, size_t *bytes);
 
 /* Streaming detokenisation. Caller owns the state (zero-initialised); it never emits half a character: bytes of an unfinished one are held back;
- * bytes that can never become a character come out as U+FFFD as soon as that is certain, exactly as the reference decoder shows them. */
-typedef struct { char held[8]; uint8_t held_bytes; bool started; } td_detokenizer;
+ * bytes that can never become a character come out as U+FFFD as soon as that is certain, as the reference decoder shows them: one for
+ * every maximal start of a character; with byte tokens (SentencePiece) one for every bad byte, where the reference also gives up the good characters
+ * among neighbouring byte tokens, which a stream cannot take back. */
+typedef struct { char held[8]; uint8_t held_bytes; bool started, every_byte; } td_detokenizer;
 enum { TD_DETOKENIZE_MAX = 4 }; /* output bytes at most TD_DETOKENIZE_MAX * (token bytes + 8) */
 /* Writes the text that became certain by this token. skip_special: special tokens give no text. Returns bytes written (out has room as above). */
 size_t td_detokenizer_put(const td_tokenizer *tokenizer, td_detokenizer *state, int32_t id, bool skip_special, char *out);
