@@ -1,10 +1,12 @@
 /* plan.c - td_plan: checks the options, loads what they name, hands over to the file that answers. */
-#include "plan/plan.h"
+#include "plan/search.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/file.h"
 
 #define DEFAULT_HARDWARE "h800,h20,a800,910b"
 
@@ -80,6 +82,80 @@ static td_status list_models(td_buffer *out)
     return td_buffer_status(out);
 }
 
+typedef struct { const td_plan_options *o; plan_question question; const plan_hardware_table *table; double *loads; } inputs;
+
+static bool json_wanted(const td_plan_options *o) { return o->format && !strcmp(o->format, "json"); }
+
+/* Numbers separated by anything that is not part of a number. */
+static td_status loads_read(const char *path, inputs *in)
+{
+    enum { LOADS_MAX = 100000 };
+    char *text;
+    size_t bytes;
+    TD_TRY(td_file_read(path, 16 << 20, &text, &bytes));
+    double *loads = calloc(LOADS_MAX, sizeof *loads), sum = 0;
+    int count = 0;
+    bool good = loads != NULL;
+    for (char *at = text; good && *at;) {
+        char *end;
+        double v = strtod(at, &end);
+        if (end == at) at++;
+        else if (!(v >= 0) || !isfinite(v) || count == LOADS_MAX) good = false;
+        else loads[count++] = v, sum += v, at = end;
+    }
+    free(text);
+    const plan_ffn *f = &in->question.model->ffn[0];
+    if (!good || sum <= 0 || count != f->experts) {
+        free(loads);
+        return td_fail(TD_E_FORMAT, "file %s: expected %d numbers of at least 0, the tokens of each expert, found %d%s", path, f->experts, count, good ? "" : " and one that is not");
+    }
+    in->loads = loads;
+    in->question.load.loads = loads;
+    in->question.load.loads_count = count;
+    return TD_OK;
+}
+
+static td_status workload_read(inputs *in)
+{
+    const td_plan_options *o = in->o;
+    if (in->question.tpot_s > 1e4 || o->tpot_ms < 0) return td_fail(TD_E_INVALID, "--tpot: expected 0 to 10000000 ms, found %g", o->tpot_ms);
+    if (o->devices_max < 0 || o->devices_max > 1000000) return td_fail(TD_E_INVALID, "--devices-max: expected 1 to 1000000, found %d", o->devices_max);
+    if (!(o->jitter >= 0 && o->jitter <= 1)) return td_fail(TD_E_INVALID, "--jitter: expected 0 to 1, found %g", o->jitter);
+    in->question.load.jitter = o->jitter;
+    return o->loads ? loads_read(o->loads, in) : TD_OK;
+}
+
+/* A search, reported in the wanted form. */
+static td_status answer(inputs *in, td_buffer *out)
+{
+    plan_answer *a = malloc(sizeof *a);
+    if (!a) return td_fail(TD_E_MEMORY, "no memory");
+    td_status status = plan_search(&in->question, true, a);
+    if (status == TD_OK && in->o->chart) status = plan_chart_file(&in->question, a, in->o->chart);
+    if (status == TD_OK) status = plan_answer_report(&in->question, a, in->o->format ? in->o->format : "text", out);
+    free(a);
+    return status;
+}
+
+/* The deployment that was named, its batch filled up to the latency target unless b= gives it. */
+static td_status deployment_of(inputs *in, plan_deployment *d, plan_result *r)
+{
+    plan_question *q = &in->question;
+    TD_TRY(plan_deployment_read(in->o->deploy, in->table, d));
+    plan_case c = {.model = q->model, .precision = q->precision, .factors = q->factors, .load = &q->load, .deployment = d};
+    return d->a[0].rows > 0 ? plan_evaluate(&c, r) : plan_fill(&c, d, q->tpot_s, r);
+}
+
+static td_status judged(inputs *in, td_buffer *out)
+{
+    plan_question *q = &in->question;
+    plan_deployment d;
+    plan_result r;
+    TD_TRY(deployment_of(in, &d, &r));
+    plan_case c = {.model = q->model, .precision = q->precision, .factors = q->factors, .load = &q->load, .deployment = &d};
+    return plan_result_report(&c, &r, json_wanted(in->o), out);
+}
+
 static td_status with_model(td_plan_task task, const td_plan_options *o, plan_hardware_table *table, td_buffer *out)
 {
     const plan_hardware *hardware[16];
@@ -93,9 +169,13 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     TD_TRY(prices_apply(o->prices, table));
     TD_TRY(hardware_list(o->hardware ? o->hardware : DEFAULT_HARDWARE, table, hardware, TD_COUNT(hardware), &count));
     if (!(context >= 1 && context <= 1e8)) return td_fail(TD_E_INVALID, "--context: expected 1 to 100000000 tokens, found %g", context);
-    bool json = !strcmp(o->format ? o->format : "text", "json");
-    if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json, out);
-    return td_fail(TD_E_UNSUPPORTED, "this task is not built yet");
+    if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json_wanted(o), out);
+    inputs in = {.o = o, .question = {.model = &model, .precision = &precision, .factors = o->ideal ? &PLAN_IDEAL : &PLAN_MEASURED, .hardware = hardware, .hardware_count = count, .load = {.context = context},
+                 .tpot_s = (o->tpot_ms > 0 ? o->tpot_ms : 50) / 1e3, .devices_max = o->devices_max > 0 ? o->devices_max : 256}, .table = table};
+    TD_TRY(workload_read(&in));
+    td_status status = task == TD_PLAN_SEARCH && !o->deploy ? answer(&in, out) : judged(&in, out);
+    free(in.loads);
+    return status;
 }
 
 td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
