@@ -30,7 +30,8 @@ static const char help[] =
     "  --loads FILE              measured tokens per expert, instead of random routing\n"
     "  --chart FILE.svg|.png     draw the Pareto front (needs gnuplot)\n"
     "  --json, --csv             machine-readable\n"
-    "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --prefill-share X --seed N     for --simulate\n"
+    "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --seed N     for --simulate\n"
+    "  --prefill elsewhere|inline|0.5      simulate: who reads prompts: others (default), the same devices, or additional devices, half as many\n"
     "  --batch N --threads N --phase decode|prefill --calibration FILE     for --predict\n";
 
 typedef enum { TEXT, NUMBER, FLAG, TASK } shape;
@@ -42,7 +43,7 @@ static const option options_known[] = {
     {"--weights", TEXT, AT(weights), 0}, {"--deploy", TEXT, AT(deploy), 0}, {"--chart", TEXT, AT(chart), 0}, {"--loads", TEXT, AT(loads), 0}, {"--trace", TEXT, AT(trace), 0},
     {"--from", TEXT, AT(from), 0}, {"--calibration", TEXT, AT(calibration), 0}, {"--phase", TEXT, AT(phase), 0}, {"--context", NUMBER, AT(context), 0},
     {"--tpot", NUMBER, AT(tpot_ms), 0}, {"--jitter", NUMBER, AT(jitter), 0}, {"--rate", NUMBER, AT(rate), 0}, {"--prompt", NUMBER, AT(prompt), 0}, {"--output", NUMBER, AT(output), 0},
-    {"--replicas", NUMBER, AT(replicas), 0}, {"--prefill-share", NUMBER, AT(prefill_share), 0}, {"--devices-max", NUMBER, 0, 'd'}, {"--requests", NUMBER, 0, 'r'},
+    {"--replicas", NUMBER, AT(replicas), 0}, {"--prefill", TEXT, AT(prefill), 0}, {"--devices-max", NUMBER, 0, 'd'}, {"--requests", NUMBER, 0, 'r'},
     {"--seed", NUMBER, 0, 's'}, {"--batch", NUMBER, 0, 'b'}, {"--threads", NUMBER, 0, 't'}, {"--ideal", FLAG, AT(ideal), 0},
     {"--paper", TASK, 0, TD_PLAN_PAPER}, {"--cost", TASK, 0, TD_PLAN_COST}, {"--simulate", TASK, 0, TD_PLAN_SIMULATE}, {"--predict", TASK, 0, TD_PLAN_PREDICT},
     {"--calibrate", TEXT, AT(calibration), TD_PLAN_CALIBRATE}, {"--list-models", TASK, 0, TD_PLAN_MODELS}, {"--list-hardware", TASK, 0, TD_PLAN_HARDWARE},

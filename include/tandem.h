@@ -316,7 +316,7 @@ typedef struct {
     double prompt, output;     /* simulate: mean tokens (geometric); 0: context and 500 */
     const char *trace;         /* simulate: file of "arrival_seconds prompt_tokens output_tokens" lines instead of Poisson; NULL: none */
     double replicas;           /* simulate: copies of the deployment behind one queue; 0: 1 */
-    double prefill_share;      /* simulate: 0: prompts are read by the same devices; otherwise by this share of additional devices */
+    const char *prefill;       /* simulate: "elsewhere" (default: prompts arrive read), "inline" (by the same devices), or "0.5": by additional devices, half as many */
     uint64_t seed;
     const char *from;          /* calibrate: measured rows, a JSON list */
     const char *calibration;   /* calibrate: file to write; predict and search: file to read */

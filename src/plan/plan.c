@@ -1,5 +1,6 @@
 /* plan.c - td_plan: checks the options, loads what they name, hands over to the file that answers. */
 #include "plan/search.h"
+#include "plan/sim.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -146,6 +147,60 @@ static td_status deployment_of(inputs *in, plan_deployment *d, plan_result *r)
     return d->a[0].rows > 0 ? plan_evaluate(&c, r) : plan_fill(&c, d, q->tpot_s, r);
 }
 
+/* The named deployment, or the cheapest that the search finds. */
+static td_status deployment_or_best(inputs *in, plan_deployment *d, plan_result *r)
+{
+    if (in->o->deploy) return deployment_of(in, d, r);
+    plan_answer *a = malloc(sizeof *a);
+    if (!a) return td_fail(TD_E_MEMORY, "no memory");
+    td_status status = plan_search(&in->question, false, a);
+    if (status == TD_OK) *d = a->choices[0].deployment, *r = a->choices[0].result;
+    free(a);
+    return status;
+}
+
+/* Who reads prompts, and how fast: a pool serves one prompt on one node of the attention side's cards. */
+static td_status prefill_read(const inputs *in, const plan_deployment *d, double devices, double prompt, plan_simulation *s)
+{
+    const plan_question *q = &in->question;
+    const char *word = in->o->prefill;
+    char *end;
+    s->prefill = !word || !strcmp(word, "elsewhere") ? PLAN_PREFILL_NONE : PLAN_PREFILL_INLINE;
+    if (s->prefill == PLAN_PREFILL_NONE || !strcmp(word, "inline")) return TD_OK;
+    double share = strtod(word, &end);
+    if (end == word || *end || !(share > 0 && share <= 1000)) return td_fail(TD_E_INVALID, "--prefill: expected elsewhere, inline or a share of additional devices above 0, found '%s'", word);
+    const plan_hardware *w = d->a[0].hardware;
+    int node = TD_MIN(w->node, 8);
+    plan_token t = plan_token_cost(q->model, q->precision, prompt / 2, false);
+    s->prefill = PLAN_PREFILL_POOL;
+    s->prefill_servers = TD_MAX(1, (int)(share * devices / node));
+    s->prefill_s_per_token = (t.linear_flops + t.ffn_flops + t.core_flops) / (plan_flop_rate(w, q->precision->linear_bf16) * q->factors->linear * node);
+    return TD_OK;
+}
+
+static td_status simulated(inputs *in, td_buffer *out)
+{
+    const td_plan_options *o = in->o;
+    plan_question *q = &in->question;
+    plan_deployment d;
+    plan_result r;
+    TD_TRY(deployment_or_best(in, &d, &r));
+    plan_case c = {.model = q->model, .precision = q->precision, .factors = q->factors, .load = &q->load, .deployment = &d};
+    double output = o->output > 0 ? o->output : 500, prompt = o->prompt > 0 ? o->prompt : fmax(1, q->load.context - output);
+    if (!(o->replicas <= 100000)) return td_fail(TD_E_INVALID, "--replicas: expected at most 100000, found %g", o->replicas);
+    plan_simulation s = {.c = &c, .replicas = o->replicas >= 1 ? (int)o->replicas : 1, .seed = o->seed, .count = o->requests > 0 ? o->requests : 10000};
+    TD_TRY(prefill_read(in, &d, r.devices * s.replicas, prompt, &s));
+    plan_arrival *arrivals;
+    double rate = o->rate > 0 ? o->rate : 0.7 * r.tokens_s * s.replicas / output;
+    TD_TRY(o->trace ? plan_trace_read(o->trace, &arrivals, &s.count) : plan_poisson(rate, s.count, prompt, output, false, o->seed, &arrivals));
+    s.arrivals = arrivals;
+    plan_sim_result result;
+    td_status status = plan_simulate(&s, &result);
+    if (status == TD_OK) status = plan_sim_report(&s, &result, json_wanted(o), out);
+    free(arrivals);
+    return status;
+}
+
 static td_status judged(inputs *in, td_buffer *out)
 {
     plan_question *q = &in->question;
@@ -173,7 +228,7 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     inputs in = {.o = o, .question = {.model = &model, .precision = &precision, .factors = o->ideal ? &PLAN_IDEAL : &PLAN_MEASURED, .hardware = hardware, .hardware_count = count, .load = {.context = context},
                  .tpot_s = (o->tpot_ms > 0 ? o->tpot_ms : 50) / 1e3, .devices_max = o->devices_max > 0 ? o->devices_max : 256}, .table = table};
     TD_TRY(workload_read(&in));
-    td_status status = task == TD_PLAN_SEARCH && !o->deploy ? answer(&in, out) : judged(&in, out);
+    td_status status = task == TD_PLAN_SIMULATE ? simulated(&in, out) : o->deploy ? judged(&in, out) : answer(&in, out);
     free(in.loads);
     return status;
 }

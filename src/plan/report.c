@@ -156,7 +156,7 @@ td_status plan_answer_report(const plan_question *q, const plan_answer *a, const
         }
         prices_text(q, out);
         td_buffer_format(out, "\n  a=: attention side, f=: FFN side, c=: colocated, m: micro-batches, tp: devices that split an expert, b: tokens a device and micro-batch. %s\n",
-                         q->factors->kernel_table ? "Efficiencies are those measured in the Step-3 paper (docs/planning.md); its Table 8 is met within 7 %." : "Ideal hardware.");
+                         q->factors->kernel_table ? "Efficiencies are those measured in the Step-3 paper (docs/planning.md); its Table 8 is met within 10 %." : "Ideal hardware.");
     }
     return td_buffer_status(out);
 }

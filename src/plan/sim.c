@@ -28,8 +28,10 @@ typedef struct {
     int ending_count, ending_capacity, active, in_prefill;
     int64_t step;
     bool running;
-    double free_a, free_f, free_out, free_back, began, ended, *ready;
+    double free_a, free_f, free_out, free_back, began, ended, *ready; /* ready: when a micro-batch's tokens are out */
+    double *head_left;       /* LM head of the last step that still has to run before the micro-batch's next attention */
     double busy_a, busy_f, busy_wire, busy_device, batch_time;
+    double full_from, full_to, full_tokens, full_pending; /* while requests wait: steady state */
 } copy;
 
 typedef struct { double at; uint64_t order; int kind, index; } event;
@@ -192,7 +194,7 @@ static td_status open_world(world *w, const plan_simulation *s)
     }
     for (int i = 0; i < s->replicas && memory; i++) {
         copy *k = &w->copies[i];
-        memory = (k->slots = zeroed((size_t)w->slots, sizeof *k->slots)) && (k->ready = zeroed((size_t)w->m, sizeof *k->ready));
+        memory = (k->slots = zeroed((size_t)w->slots, sizeof *k->slots)) && (k->ready = zeroed((size_t)w->m, sizeof *k->ready)) && (k->head_left = zeroed((size_t)w->m, sizeof *k->head_left));
         for (int n = 0, p = 0, end = d->a[0].devices; n < w->slots && memory; n++) {
             while (n / w->m >= end) end += d->a[++p].devices;
             k->slots[n].pool = p;
@@ -204,7 +206,7 @@ static td_status open_world(world *w, const plan_simulation *s)
 
 static void close_world(world *w)
 {
-    for (int i = 0; w->copies && i < w->s->replicas; i++) free(w->copies[i].slots), free(w->copies[i].endings), free(w->copies[i].ready);
+    for (int i = 0; w->copies && i < w->s->replicas; i++) free(w->copies[i].slots), free(w->copies[i].endings), free(w->copies[i].ready), free(w->copies[i].head_left);
     for (int g = 0; g < PLAN_GROUPS_MAX; g++) free(w->ffn[g]);
     free(w->copies), free(w->requests), free(w->queue), free(w->heap), free(w->ttft), free(w->tpot), free(w->queued), free(w->prefill_wait), free(w->stage_a), free(w->server_free);
 }
@@ -284,27 +286,41 @@ static void through_the_layers(world *w, copy *k, double now, micro *b)
     const plan_model *model = w->model;
     bool colocated = w->s->c->deployment->colocated;
     double x = w->m > 1 ? w->s->c->factors->wire_exposed : 0;
-    for (int j = 0; j < w->m; j++) k->ready[j] = fmax(k->ready[j], now);
     double start[16];
-    memcpy(start, k->ready, (size_t)w->m * sizeof *start);
-    for (int l = 0; l < model->layers; l++)
+    for (int j = 0; j < w->m; j++) {
+        start[j] = fmax(k->ready[j], now);
+        if (k->ready[j] <= now) k->head_left[j] = 0;
+        k->ready[j] = start[j] - k->head_left[j];
+    }
+    double *f_free = colocated ? &k->free_a : &k->free_f;
+    for (int l = 0; l < model->layers; l++) {
+        int ga = model->layer_attention[l], gf = model->layer_ffn[l];
+        for (int j = 0; j < w->m; j++) { /* attention of every micro-batch first: on a colocated device it fills the wait for the wire */
+            if (b[j].rows == 0) continue;
+            double a = jittered(w, w->stage_a[j * PLAN_GROUPS_MAX + ga], w->devices), out = wire_time(&w->out[gf], b[j].rows, b[j].device_rows);
+            k->free_a = fmax(k->ready[j], k->free_a) + k->head_left[j] + a;
+            k->head_left[j] = 0;
+            k->ready[j] = k->free_out = fmax(k->free_a, k->free_out) + out;
+            k->busy_a += a;
+            w->sum_a += a * b[j].rows, w->sum_out += out * b[j].rows;
+        }
         for (int j = 0; j < w->m; j++) {
             if (b[j].rows == 0) continue;
-            int ga = model->layer_attention[l], gf = model->layer_ffn[l];
-            double a = jittered(w, w->stage_a[j * PLAN_GROUPS_MAX + ga], w->devices), f = jittered(w, ffn_time(w, gf, b[j].rows), colocated ? w->devices : w->f_devices);
-            double out = wire_time(&w->out[gf], b[j].rows, b[j].device_rows), back = wire_time(&w->back[gf], b[j].rows, b[j].device_rows), *f_free = colocated ? &k->free_a : &k->free_f;
-            double held = colocated ? x * (out + back) : 0; /* the part of the wire that keeps a colocated device busy */
-            double t = fmax(k->ready[j], k->free_a) + a;
-            k->free_a = t;
-            t = k->free_out = fmax(t, k->free_out) + out;
-            t = *f_free = fmax(t, *f_free) + f + held;
-            k->ready[j] = k->free_back = fmax(t, k->free_back) + back - held;
-            k->busy_a += a, k->busy_f += f, k->busy_wire += fmax(out, back);
-            w->sum_a += a * b[j].rows, w->sum_f += f * b[j].rows, w->sum_out += out * b[j].rows, w->sum_back += back * b[j].rows;
+            double f = jittered(w, ffn_time(w, gf, b[j].rows), colocated ? w->devices : w->f_devices), out = wire_time(&w->out[gf], b[j].rows, b[j].device_rows);
+            double back = wire_time(&w->back[gf], b[j].rows, b[j].device_rows), held = colocated ? x * (out + back) : 0; /* the part of the wire that keeps a colocated device busy */
+            *f_free = fmax(k->ready[j], *f_free) + f + held;
+            k->ready[j] = k->free_back = fmax(*f_free, k->free_back) + back - held;
+            k->busy_f += f, k->busy_wire += fmax(out, back);
+            w->sum_f += f * b[j].rows, w->sum_back += back * b[j].rows;
         }
+    }
+    bool first = true; /* the first runs its LM head at once; the others run theirs just before their next attention, so that no side waits for a head */
     for (int j = 0; j < w->m; j++) {
         if (b[j].rows == 0) continue;
-        k->ready[j] = k->free_a = fmax(k->ready[j], k->free_a) + b[j].head;
+        k->ready[j] = fmax(k->ready[j], k->free_a) + b[j].head;
+        if (first) k->free_a = k->ready[j];
+        else k->head_left[j] = b[j].head;
+        first = false;
         k->busy_a += b[j].head;
         k->busy_device += b[j].device_a + b[j].head;
         k->batch_time += b[j].rows * (k->ready[j] - start[j]);
@@ -399,6 +415,12 @@ static td_status step(world *w, int index, double now)
     if (k->step == 0) k->began = now;
     for (int j = 0; j < w->m; j++) b[j] = attention_side(w, k, j, &w->stage_a[j * PLAN_GROUPS_MAX]);
     through_the_layers(w, k, now, b);
+    if (w->queue_head < w->queue_tail && w->done >= w->s->count / 5) { /* the first fifth warms up */
+        if (k->full_to == 0) k->full_from = now;
+        k->full_tokens += k->full_pending;
+        k->full_to = now;
+        k->full_pending = k->active;
+    }
     k->step++;
     w->r.steps++;
     if (newcomers) first_tokens(w, k);
@@ -472,6 +494,7 @@ static void summarise(world *w, plan_sim_result *out)
         const copy *k = &w->copies[i];
         lived += k->ended - k->began;
         r.a_busy += k->busy_a, r.f_busy += k->busy_f, r.wire_busy += k->busy_wire, r.a_device_busy += k->busy_device, r.batch_mean += k->batch_time;
+        if (k->full_to > k->full_from) r.full_tokens_s += k->full_tokens / (k->full_to - k->full_from);
     }
     if (lived > 0) r.a_busy /= lived, r.f_busy /= lived, r.wire_busy /= lived, r.a_device_busy /= lived, r.batch_mean /= lived;
     if (w->sum_total > 0) {

@@ -31,6 +31,7 @@ typedef struct { double mean, p50, p90, p99, max; } plan_spread;
 typedef struct {
     int64_t finished, refused;     /* refused: larger than any slot */
     double makespan_s, output_tokens, tokens_s;
+    double full_tokens_s;          /* while requests were waiting, after a fifth had finished: saturated throughput; 0: never so */
     plan_spread ttft_s, tpot_s, queue_s, prefill_wait_s;
     double batch_mean;             /* tokens in a step of one copy, average over time */
     double a_busy, f_busy, wire_busy; /* share of the time from first to last step of a copy */
