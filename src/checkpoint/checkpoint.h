@@ -26,7 +26,13 @@ td_format td_checkpoint_format(const td_checkpoint *checkpoint);
 const char *td_checkpoint_path(const td_checkpoint *checkpoint);
 size_t td_checkpoint_count(const td_checkpoint *checkpoint);
 const td_tensor *td_checkpoint_at(const td_checkpoint *checkpoint, size_t index);          /* in file order */
-const td_tensor *td_checkpoint_find(const td_checkpoint *checkpoint, const char *name);    /* NULL when absent; hashed */
+/* NULL when absent, or of a type that this program cannot use; O(log count). */
+const td_tensor *td_checkpoint_find(const td_checkpoint *checkpoint, const char *name);
+/* The same with a sentence: TD_E_NOT_FOUND, or TD_E_UNSUPPORTED naming the type. */
+td_status td_checkpoint_require(const td_checkpoint *checkpoint, const char *name, const td_tensor **out);
+/* As the file calls the type ("BF16", "q3_K"), and the bytes in the file. A tensor that td_checkpoint_at gives but this program cannot use has type TD_DTYPES and no data. */
+const char *td_checkpoint_type_name(const td_checkpoint *checkpoint, size_t index);
+uint64_t td_checkpoint_bytes(const td_checkpoint *checkpoint, size_t index);
 
 /* Hugging Face: config.json as parsed (root object), else NULL. Also NULL-able: generation_config.json, tokenizer_config.json. Owned by the checkpoint. */
 const cJSON *td_checkpoint_config(const td_checkpoint *checkpoint);
