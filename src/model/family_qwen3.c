@@ -1,0 +1,75 @@
+/*
+ * family_qwen3.c - Qwen3 (dense) and Qwen3-MoE: grouped-query attention with an RMSNorm over each head of q and k before RoPE; MoE layers route by softmax over all
+ * experts and renormalise the chosen weights.
+ */
+#include <string.h>
+
+#include "model/family.h"
+
+static td_status configure_dense(const td_source *source, td_arena *arena, td_config *c, bool *is_moe)
+{
+    (void)is_moe;
+    TD_TRY(td_family_common(source, c));
+    TD_TRY(td_family_gqa(source, c));
+    c->qk_norm = true;
+    TD_TRY(td_source_bool(source, "tie_word_embeddings", NULL, false, &c->tied));
+    if (c->context_max == 0) c->context_max = 32768;
+    return td_rope_fill(source, 1000000.0, arena, c);
+}
+
+/* decoder_sparse_step and mlp_only_layers say which layers are MoE. */
+static td_status read_moe_layers(const td_source *source, const td_config *c, bool *is_moe)
+{
+    int step;
+    TD_MAY(source, "decoder_sparse_step", NULL, 1, TD_LAYERS_MAX, 1, &step);
+    for (int layer = 0; layer < c->layers; layer++) is_moe[layer] = (layer + 1) % step == 0;
+    const cJSON *dense = cJSON_GetObjectItemCaseSensitive(source->config, "mlp_only_layers"), *item;
+    if (dense && !cJSON_IsNull(dense) && !cJSON_IsArray(dense)) return td_source_wrong(source, "mlp_only_layers", "an array of layer numbers", "another type");
+    cJSON_ArrayForEach(item, dense) {
+        if (!cJSON_IsNumber(item) || item->valuedouble < 0 || item->valuedouble >= c->layers) return td_source_wrong(source, "mlp_only_layers", "layer numbers below num_hidden_layers", "something else");
+        is_moe[item->valueint] = false;
+    }
+    return TD_OK;
+}
+
+static td_status configure_moe(const td_source *source, td_arena *arena, td_config *c, bool *is_moe)
+{
+    TD_TRY(configure_dense(source, arena, c, is_moe));
+    const char *experts_key = source->config && cJSON_GetObjectItemCaseSensitive(source->config, "num_experts") ? "num_experts" : "num_local_experts";
+    TD_NEED(source, experts_key, "expert_count", 1, TD_EXPERTS_MAX, &c->experts);
+    TD_NEED(source, "num_experts_per_tok", "expert_used_count", 1, TD_TOP_K_MAX, &c->top_k);
+    TD_MAY(source, "moe_intermediate_size", "expert_feed_forward_length", 1, 1 << 24, c->d_ff / c->top_k, &c->d_expert);
+    TD_TRY(td_source_bool(source, "norm_topk_prob", "expert_weights_norm", !source->config, &c->router_norm));
+    return source->config ? read_moe_layers(source, c, is_moe) : TD_OK;
+}
+
+static const td_name names[] = {
+    {TD_SLOT_EMBED, "model.embed_tokens.weight", "token_embd.weight"},
+    {TD_SLOT_FINAL_NORM, "model.norm.weight", "output_norm.weight"},
+    {TD_SLOT_HEAD, "lm_head.weight", "output.weight"},
+    {TD_SLOT_ATTN_NORM, "model.layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight"},
+    {TD_SLOT_Q, "model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight"},
+    {TD_SLOT_K, "model.layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight"},
+    {TD_SLOT_V, "model.layers.%d.self_attn.v_proj.weight", "blk.%d.attn_v.weight"},
+    {TD_SLOT_O, "model.layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight"},
+    {TD_SLOT_Q_BIAS, "model.layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias"},
+    {TD_SLOT_K_BIAS, "model.layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias"},
+    {TD_SLOT_V_BIAS, "model.layers.%d.self_attn.v_proj.bias", "blk.%d.attn_v.bias"},
+    {TD_SLOT_O_BIAS, "model.layers.%d.self_attn.o_proj.bias", "blk.%d.attn_output.bias"},
+    {TD_SLOT_Q_NORM, "model.layers.%d.self_attn.q_norm.weight", "blk.%d.attn_q_norm.weight"},
+    {TD_SLOT_K_NORM, "model.layers.%d.self_attn.k_norm.weight", "blk.%d.attn_k_norm.weight"},
+    {TD_SLOT_FFN_NORM, "model.layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight"},
+    {TD_SLOT_ROUTER, "model.layers.%d.mlp.gate.weight", "blk.%d.ffn_gate_inp.weight"},
+    {TD_SLOT_GATE, "model.layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight"},
+    {TD_SLOT_UP, "model.layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight"},
+    {TD_SLOT_DOWN, "model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight"},
+    {TD_SLOT_EXPERT_GATE, "model.layers.%d.mlp.experts.%d.gate_proj.weight", "blk.%d.ffn_gate_exps.weight"},
+    {TD_SLOT_EXPERT_UP, "model.layers.%d.mlp.experts.%d.up_proj.weight", "blk.%d.ffn_up_exps.weight"},
+    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.mlp.experts.%d.down_proj.weight", "blk.%d.ffn_down_exps.weight"},
+    {TD_SLOT_EXPERT_GATE_UP, "model.layers.%d.mlp.experts.gate_up_proj", "blk.%d.ffn_gate_up_exps.weight"},
+    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.mlp.experts.down_proj", "blk.%d.ffn_down_exps.weight"},
+    {TD_SLOTS, NULL, NULL},
+};
+
+const td_family td_family_qwen3 = {"qwen3", {"qwen3"}, {"qwen3"}, configure_dense, names};
+const td_family td_family_qwen3_moe = {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, configure_moe, names};
