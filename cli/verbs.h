@@ -7,6 +7,12 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+int verb_run(int argc, char **argv);
+int verb_chat(int argc, char **argv);
+int verb_bench(int argc, char **argv);
+int verb_logits(int argc, char **argv);
+int verb_perplexity(int argc, char **argv);
+int verb_doctor(int argc, char **argv);
 int verb_plan(int argc, char **argv);
 
 #endif

@@ -1,0 +1,42 @@
+# Short front for Meson and ninja. `make` builds build/tandem; `make demo` and `make test` also install what this machine lacks.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) -j $(JOBS)
+
+$(BUILD)/build.ninja: | setup
+	@meson setup $(BUILD) >$(BUILD)-setup.log 2>&1 || { cat $(BUILD)-setup.log; exit 1; }
+	@rm -f $(BUILD)-setup.log
+
+setup:
+	@scripts/setup build
+
+demo: all
+	@$(BUILD)/tandem run -p "Once upon a time" --temp 0 --seed 1
+
+test: all
+	@meson test -C $(BUILD) --suite quick --print-errorlogs
+
+check: test
+	@scripts/check
+
+bench: all
+	@scripts/bench
+
+sanitize:
+	@scripts/sanitize
+
+soak: all
+	@scripts/soak
+
+format:
+	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	@rm -rf build build-*
+
+.PHONY: all setup demo test check bench sanitize soak format install clean

@@ -1,0 +1,250 @@
+/*
+ * bench.c - tandem bench: decode and prefill speed at given batches and contexts, through the same engine that serves, beside the machine's limits.
+ * What is printed per row: tokens/s, the weight and KV bytes a step must read (computed) over the time it took (measured), and the share of the limit.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "options.h"
+#include "verbs.h"
+
+enum { LIST_MAX = 16, PREFILL_TOKENS = 512, BATCH_MAX = 1024 };
+
+typedef struct {
+    const char *batches, *contexts;
+    int tokens, prefill, repeat;
+    bool json;
+    td_engine_options engine;
+    td_model_options model;
+} settings;
+
+typedef struct { double read_gbs, f32_gflops, int8_gops; } limits;
+
+static int parse_list(const char *name, const char *text, long low, long high, int *out)
+{
+    int count = 0;
+    for (const char *at = text; count < LIST_MAX;) {
+        char *end;
+        long value = strtol(at, &end, 10);
+        if (end == at || value < low || value > high || (*end && *end != ',')) break;
+        out[count++] = (int)value;
+        if (!*end) return count;
+        at = end + 1;
+    }
+    fprintf(stderr, "tandem: option %s: expected up to %d whole numbers from %ld to %ld separated by commas, found '%s'\n", name, LIST_MAX, low, high, text);
+    return 0;
+}
+
+/* The number behind "key": in the doctor's JSON. */
+static double json_number(const char *json, const char *key)
+{
+    const char *at = strstr(json, key);
+    return at ? atof(at + strlen(key)) : 0.0;
+}
+
+static limits measure_limits(void)
+{
+    char *json;
+    limits l = {0};
+    if (td_doctor(true, &json) < 0) return l;
+    l = (limits){json_number(json, "\"read_gb_per_s\":"), json_number(json, "\"f32_gflops\":"), json_number(json, "\"int8_gops\":")};
+    td_free(json);
+    return l;
+}
+
+typedef struct { double seconds; long long tokens; bool fine; } timing;
+
+/* Random prompts, different for every request, so that nothing is reused. */
+static void fill_prompt(int32_t *ids, size_t count, int vocab, uint64_t seed)
+{
+    for (size_t i = 0; i < count; i++) ids[i] = (int32_t)(td_random_at(seed, i) % (uint64_t)vocab);
+}
+
+/* Starts `batch` requests of `context` prompt tokens (at least 1), waits until each has its first token, then times the rest. */
+static timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed)
+{
+    timing result = {0};
+    size_t prompt = context > 0 ? (size_t)context : 1;
+    int32_t *ids = malloc(prompt * sizeof *ids);
+    td_request **requests = calloc((size_t)batch, sizeof *requests);
+    td_event event;
+    int started = 0;
+    bool fine = ids && requests;
+    for (; fine && started < batch; started++) {
+        fill_prompt(ids, prompt, vocab, seed + (uint64_t)started);
+        td_request_options options = {.tokens = ids, .tokens_count = prompt, .max_tokens = tokens, .ignore_eos = true};
+        if (td_request_submit(engine, &options, &requests[started]) < 0) {
+            failed();
+            fine = false;
+            break;
+        }
+    }
+    long long already = 0;
+    for (int i = 0; fine && i < started; i++) { /* the last one to get its first token starts the clock */
+        fine = td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
+    }
+    int64_t start = td_now_ns();
+    for (int i = 0; fine && i < started; i++)
+        while (td_request_next(requests[i], 0, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) already++;
+    for (int i = 0; fine && i < started; i++) {
+        while (td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) {}
+        result.tokens += event.generated_tokens - 1;
+        fine = event.finish == TD_FINISH_LENGTH;
+        if (!fine) fprintf(stderr, "tandem: bench: a request ended early: %s\n", event.finish == TD_FINISH_ERROR ? event.message : "context or KV cache too small");
+    }
+    result.seconds = td_seconds_since(start);
+    result.tokens -= already;
+    result.fine = fine && result.tokens > 0;
+    for (int i = 0; i < started; i++) td_request_free(requests[i]);
+    free(requests);
+    free(ids);
+    return result;
+}
+
+static timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed)
+{
+    timing result = {.tokens = tokens};
+    int32_t *ids = malloc((size_t)tokens * sizeof *ids);
+    td_request *request;
+    td_event event = {0};
+    if (!ids) return result;
+    fill_prompt(ids, (size_t)tokens, vocab, seed);
+    td_request_options options = {.tokens = ids, .tokens_count = (size_t)tokens, .max_tokens = 1, .ignore_eos = true};
+    int64_t start = td_now_ns();
+    if (td_request_submit(engine, &options, &request) < 0) {
+        failed();
+    } else {
+        result.fine = td_request_next(request, -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
+        result.seconds = td_seconds_since(start);
+        td_request_free(request);
+    }
+    free(ids);
+    return result;
+}
+
+/* Weight bytes that a step of `rows` tokens reads when experts are chosen evenly: all dense ones, and the expected share of experts that anyone chose. */
+static double step_weight_bytes(const td_model_info *info, double rows)
+{
+    double always = (double)info->active_bytes;
+    if (info->experts == 0) return always;
+    double share = (double)info->experts_per_token / info->experts, expert_bytes = 0;
+    /* active = rest + share * experts; ffn_bytes holds experts and the dense or shared rest, of which active counts everything */
+    expert_bytes = ((double)info->ffn_bytes + (double)info->attention_bytes - always) / (1.0 - share + 1e-12);
+    if (expert_bytes > (double)info->ffn_bytes) expert_bytes = (double)info->ffn_bytes;
+    double touched = 1.0 - pow(1.0 - share, rows);
+    return always - share * expert_bytes + touched * expert_bytes;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+static void print_row(const settings *s, const td_model_info *info, const td_engine_stats *stats, const limits *l, const char *phase, int batch, int context, double rate, bool *first)
+{
+    bool decode = !strcmp(phase, "decode");
+    double rows = decode ? batch : (stats ? 512.0 : batch);
+    double steps = decode ? rate / batch : rate / (batch < 512 ? batch : 512);
+    double kv = decode ? (double)info->kv_bytes_per_token * batch * (context + s->tokens / 2.0) : 0;
+    double bytes = step_weight_bytes(info, decode ? batch : rows) + kv;
+    double flops = 2.0 * (double)info->active_bytes / ((double)info->weight_bytes / (double)info->parameters) * rate;
+    bool integer = info->dtype[0] == 'q';
+    double peak = integer ? l->int8_gops : l->f32_gflops;
+    if (s->json) {
+        printf("%s\n  {\"model\":\"%s\",\"dtype\":\"%s\",\"phase\":\"%s\",\"batch\":%d,\"context\":%d,\"threads\":%d,\"isa\":\"%s\",\"tokens_per_s\":%.3f,\"bytes_per_step\":%.0f,\"gb_per_s\":%.3f,"
+               "\"machine_gb_per_s\":%.3f,\"flops_per_step\":%.0f,\"gflop_per_s\":%.2f,\"machine_gflop_per_s\":%.1f}",
+               *first ? "[" : ",", info->name, info->dtype, phase, batch, context, stats->threads, stats->isa, rate, bytes, bytes * steps * 1e-9, l->read_gbs, flops / (steps + 1e-12), flops * 1e-9, peak);
+        *first = false;
+    } else {
+        printf("%-8s %6d %8d %12.2f %9.2f %5.0f %% %11.1f %5.0f %%\n", phase, batch, context, rate, bytes * steps * 1e-9, l->read_gbs > 0 ? 100 * bytes * steps * 1e-9 / l->read_gbs : 0, flops * 1e-9,
+               peak > 0 ? 100 * flops * 1e-9 / peak : 0);
+    }
+    fflush(stdout);
+}
+
+static int run_table(const settings *s, const td_model *model, td_engine *engine, const int *batches, int batch_count, const int *contexts, int context_count)
+{
+    const td_model_info *info = td_model_get_info(model);
+    limits l = measure_limits();
+    td_engine_stats stats;
+    td_engine_get_stats(engine, &stats);
+    bool first = true;
+    double rates[64];
+    if (!s->json) {
+        printf("%s %s, %s, %d threads; this machine reads %.1f GB/s, %.0f GFLOP/s f32, %.0f Gop/s int8\n", info->name, info->dtype, stats.isa, stats.threads, l.read_gbs, l.f32_gflops, l.int8_gops);
+        printf("%-8s %6s %8s %12s %9s %7s %11s %7s\n", "phase", "batch", "context", "tokens/s", "GB/s", "of max", "GFLOP/s", "of max");
+    }
+    for (int r = -1; r < s->repeat; r++) { /* one more before, to warm up */
+        timing t = time_prefill(engine, info->vocab_size, s->prefill, 77 + (uint64_t)(r + 1));
+        if (!t.fine) return EXIT_FAILED;
+        if (r >= 0) rates[r] = (double)t.tokens / t.seconds;
+    }
+    print_row(s, info, &stats, &l, "prefill", s->prefill, 0, median(rates, s->repeat), &first);
+    for (int c = 0; c < context_count; c++)
+        for (int b = 0; b < batch_count; b++) {
+            for (int r = 0; r < s->repeat; r++) {
+                timing t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->tokens + 1, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
+                if (!t.fine) return EXIT_FAILED;
+                rates[r] = (double)t.tokens / t.seconds;
+            }
+            print_row(s, info, &stats, &l, "decode", batches[b], contexts[c], median(rates, s->repeat), &first);
+        }
+    if (s->json) printf("\n]\n");
+    return EXIT_DONE;
+}
+
+int verb_bench(int argc, char **argv)
+{
+    settings s = {.batches = "1", .contexts = "0", .tokens = 32, .prefill = PREFILL_TOKENS, .repeat = 3};
+    const option options[] = {
+        {"--batch", "-b", OPTION_TEXT, &s.batches, 0, 0, "1,4,16", "requests decoded together"},
+        {"--context", NULL, OPTION_TEXT, &s.contexts, 0, 0, "0,4096", "tokens already in the context"},
+        {"--tokens", "-n", OPTION_INT, &s.tokens, 1, 100000, "N", "tokens to time per request (default 32)"},
+        {"--prefill", NULL, OPTION_INT, &s.prefill, 1, 1000000, "N", "prompt tokens to time (default 512)"},
+        {"--repeat", "-r", OPTION_INT, &s.repeat, 1, 64, "N", "runs per row; the median is shown (default 3)"},
+        {"--json", NULL, OPTION_FLAG, &s.json, 0, 0, NULL, "as JSON"},
+        {"--threads", "-t", OPTION_INT, &s.engine.threads, 0, 256, "N", "arithmetic threads (0: one per core)"},
+        {"--prefill-chunk", NULL, OPTION_INT, &s.engine.prefill_chunk, 0, 16384, "N", "prompt tokens per step (0: 512)"},
+        {"--kv", NULL, OPTION_TEXT, &s.engine.kv_dtype, 0, 0, "TYPE", "type of the KV cache: bf16, f32, q8_0"},
+        {"--micro-batches", NULL, OPTION_INT, &s.engine.micro_batches, 0, 4, "M", "micro-batches in flight (0: automatic)"},
+        {"--isa", NULL, OPTION_TEXT, &s.engine.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512"},
+        {"--ffn", NULL, OPTION_TEXT, &s.engine.ffn, 0, 0, "HOST:PORT,...", "FFN workers"},
+        {"--secret-file", NULL, OPTION_TEXT, &s.engine.secret_file, 0, 0, "FILE", "shared secret of the workers"},
+        {"--wire", NULL, OPTION_TEXT, &s.engine.wire, 0, 0, "TYPE", "rows on the wire to workers: f32, bf16, fp8"},
+        {"--quant", NULL, OPTION_TEXT, &s.model.quant, 0, 0, "TYPE", "quantise weights on load"},
+        {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
+    };
+    const char *arguments[1] = {NULL};
+    option_set set = {"tandem bench [MODEL] [options]", "Times prefill and decoding through the engine, and says what share of this machine's limits was reached.", options, arguments, 0, 1};
+    int count, status = options_parse(&set, argc, argv, &count), batches[LIST_MAX], contexts[LIST_MAX];
+    if (status >= 0) return status;
+    int batch_count = parse_list("--batch", s.batches, 1, BATCH_MAX, batches), context_count = parse_list("--context", s.contexts, 0, 1 << 20, contexts);
+    if (!batch_count || !context_count) return EXIT_USAGE;
+    int batch_most = 1, context_most = s.prefill;
+    for (int i = 0; i < batch_count; i++) batch_most = batches[i] > batch_most ? batches[i] : batch_most;
+    for (int i = 0; i < context_count; i++) context_most = contexts[i] > context_most ? contexts[i] : context_most;
+    s.engine.requests_max = batch_most;
+    s.engine.context_max = context_most + s.tokens + 64;
+    s.engine.kv_tokens = (uint64_t)batch_most * (uint64_t)(context_most + s.tokens + 192);
+    s.model.threads = s.engine.threads;
+    s.model.attention_only = s.engine.ffn != NULL;
+    td_model *model = open_model(arguments[0], &s.model);
+    td_engine *engine = NULL;
+    if (model && td_engine_open(model, &s.engine, &engine) < 0) failed();
+    status = engine ? run_table(&s, model, engine, batches, batch_count, contexts, context_count) : EXIT_FAILED;
+    td_engine_close(engine);
+    td_model_close(model);
+    return status;
+}
