@@ -96,7 +96,7 @@ static td_status open_rooms(td_engine *engine)
 {
     const td_engine_options *o = &engine->options;
     td_dtype kv_type = TD_BF16;
-    int pages;
+    int pages = 0;
     if (o->kv_dtype) TD_TRY(td_dtype_parse(o->kv_dtype, &kv_type));
     if (!engine->model->attention) return td_fail(TD_E_INVALID, "engine: expected a model with attention weights, found one opened for FFN only");
     TD_TRY(td_kernel_pick(o->isa, &engine->kernel));

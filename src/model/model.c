@@ -238,7 +238,7 @@ static td_status open_parts(td_model *model, const char *path, const td_model_op
     bool *is_moe = TD_NEW(&model->arena, bool, TD_LAYERS_MAX);
     if (!is_moe) return TD_E_MEMORY;
     TD_TRY(family->configure(&source, &model->arena, &model->config, is_moe));
-    snprintf(model->config.family, sizeof model->config.family, "%s", source.config && strcmp(family->name, "step3") ? source.architecture : family->name);
+    snprintf(model->config.family, sizeof model->config.family, "%.31s", source.config && strcmp(family->name, "step3") ? source.architecture : family->name);
     model->is_moe = is_moe;
     td_loader loader = {.model = model, .source = &source, .family = family, .options = options, .is_moe = is_moe};
     for (int layer = 0; !source.config && layer < model->config.layers; layer++) is_moe[layer] = td_load_find(&loader, TD_SLOT_ROUTER, layer, 0) != NULL; /* GGUF says it by presence */
