@@ -8,6 +8,11 @@ typedef struct { const char *name, *help; int (*run)(int argc, char **argv); } v
 
 static const verb verbs[] = {
     /* one line a verb, in the order of the help text */
+    {"run", "complete a prompt; without a model, with the one that ships with tandem", verb_run},
+    {"chat", "talk with a model in its own chat form", verb_chat},
+    {"bench", "prefill and decode speed, beside what this machine can do", verb_bench},
+    {"logits", "logits of every position of a token sequence, as NPY", verb_logits},
+    {"perplexity", "perplexity of a text under a model", verb_perplexity},
     {"doctor", "what this machine can do, what was chosen and why", verb_doctor},
     {"plan", "what will it cost, how many of what, and does disaggregation pay", verb_plan},
     {NULL, NULL, NULL},

@@ -1,0 +1,488 @@
+/*
+ * test_engine.c - the whole path of a token: logits of every family against stored references, and the same bytes whatever the batch, the threads, the chunks,
+ * the micro-batches, prefix reuse, preemption, prefill or decode.
+ */
+#include <math.h>
+
+#include "base/random.h"
+#include "support.h"
+
+static uint64_t seed = 20261;
+
+/* ---- helpers ------------------------------------------------------------------------------------------------------------------------- */
+
+static td_model *open_reference(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tests/data/reference/%s", name);
+    td_model *model;
+    assert_ok(td_model_open(source_path(path), NULL, &model));
+    return model;
+}
+
+static td_engine *open_engine(td_model *model, td_engine_options options)
+{
+    td_engine *engine;
+    if (!options.kv_dtype) options.kv_dtype = "f32";
+    if (!options.requests_max) options.requests_max = 8;
+    if (!options.context_max) options.context_max = 512;
+    assert_ok(td_engine_open(model, &options, &engine));
+    return engine;
+}
+
+/* Logits that a decoding request saw, row by row. */
+typedef struct { float *rows; size_t count, capacity; int vocab; } capture;
+
+static void keep_logits(void *user, td_point point, int layer, int64_t position, int rows, int width, float *data)
+{
+    capture *c = user;
+    (void)layer, (void)position;
+    assert_int_equal(point, TD_POINT_LOGITS);
+    assert_int_equal(rows, 1);
+    if (c->count < c->capacity) memcpy(c->rows + c->count++ * (size_t)width, data, (size_t)width * sizeof *data);
+}
+
+typedef struct { int32_t tokens[512]; size_t count; td_event end; } outcome;
+
+static outcome finish_request(td_request *request)
+{
+    outcome o = {0};
+    td_event event;
+    do {
+        assert_ok(td_request_next(request, 60000, &event));
+        if (event.kind == TD_EVENT_TOKEN && !event.from_prompt && o.count < 512) o.tokens[o.count++] = event.token;
+    } while (event.kind != TD_EVENT_FINISHED);
+    o.end = event;
+    td_request_free(request);
+    return o;
+}
+
+static outcome generate(td_engine *engine, td_request_options options)
+{
+    td_request *request;
+    assert_ok(td_request_submit(engine, &options, &request));
+    return finish_request(request);
+}
+
+static void random_ids(int32_t *ids, size_t count, int vocab, uint64_t salt)
+{
+    for (size_t i = 0; i < count; i++) ids[i] = (int32_t)(td_random_at(seed + salt, i) % (uint64_t)vocab);
+}
+
+/* ---- references ---------------------------------------------------------------------------------------------------------------------- */
+
+static const struct { const char *name; double bound; } references[] = {
+    /* F32 weights: 1e-4 of the largest logit. BF16: the reference used the same weights upcast, so the same arithmetic; the issue's bound is 5e-3. F8: weights are
+     * exact in f32 (byte times block scale) and activations stay f32, hence the bound of F32. */
+    {"step3", 1e-4}, {"step3-bf16", 5e-3}, {"step3-fp8", 1e-4}, {"qwen3", 1e-4}, {"qwen3_moe", 1e-4}, {"qwen3_moe-bf16", 5e-3}, {"llama", 1e-4}, {"llama-linear", 1e-4},
+    {"llama-llama3", 1e-4}, {"deepseek_v2", 1e-4}, {"deepseek_v2-groups", 1e-4}, {"deepseek_v3", 1e-4}, {"deepseek_v3-fp8", 1e-4},
+};
+
+static void families_match_references(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof references / sizeof *references; i++) {
+        char path[256];
+        size_t count, expected_count;
+        snprintf(path, sizeof path, "tests/data/reference/%s/ids.npy", references[i].name);
+        int32_t *ids = read_npy(source_path(path), "<i4", 4, &count);
+        snprintf(path, sizeof path, "tests/data/reference/%s/logits.npy", references[i].name);
+        float *expected = read_npy(source_path(path), "<f4", 4, &expected_count);
+        assert_non_null(ids);
+        assert_non_null(expected);
+        td_model *model = open_reference(references[i].name);
+        size_t vocab = (size_t)td_model_get_info(model)->vocab_size;
+        assert_int_equal(expected_count, count * vocab);
+        td_engine *engine = open_engine(model, (td_engine_options){0});
+        float *logits = malloc(count * vocab * sizeof *logits);
+        assert_ok(td_engine_logits(engine, ids, count, logits));
+        double worst = 0, largest = 0;
+        for (size_t k = 0; k < count * vocab; k++) {
+            worst = fmax(worst, fabs((double)logits[k] - (double)expected[k]));
+            largest = fmax(largest, fabs((double)expected[k]));
+        }
+        print_message("%-20s error %.2e of the largest logit (bound %.0e)\n", references[i].name, worst / largest, references[i].bound);
+        assert_true(worst <= references[i].bound * largest);
+        free(logits);
+        free(expected);
+        free(ids);
+        td_engine_close(engine);
+        td_model_close(model);
+    }
+}
+
+/* ---- the same bytes ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *const shapes[] = {"step3-bf16", "deepseek_v3", "qwen3_moe", "llama-llama3"};
+enum { LENGTH = 200, VOCAB_MAX = 64 };
+
+static void logits_do_not_depend_on_threads_chunks_or_micro_batches(void **state)
+{
+    (void)state;
+    static const td_engine_options variants[] = {
+        {.threads = 1}, {.threads = 2}, {.threads = 3, .prefill_chunk = 1}, {.threads = 1, .prefill_chunk = 7}, {.threads = 2, .prefill_chunk = 64}, {.prefill_chunk = 100, .micro_batches = 2},
+        {.micro_batches = 3}, {.micro_batches = 4, .prefill_chunk = 33}, {.kv_tokens = 512}, {.isa = "ref", .threads = 2},
+    };
+    static const char *const kv_types[] = {"f32", "bf16", "q8_0"};
+    for (size_t s = 0; s < 4; s++)
+        for (size_t k = 0; k < 3; k++) {
+            td_model *model = open_reference(shapes[s]);
+            int vocab = td_model_get_info(model)->vocab_size;
+            int32_t ids[LENGTH];
+            random_ids(ids, LENGTH, vocab, s);
+            float *first = calloc(LENGTH * VOCAB_MAX, sizeof *first), *other = calloc(LENGTH * VOCAB_MAX, sizeof *other);
+            bool compared = false;
+            for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+                td_engine_options options = variants[v];
+                options.kv_dtype = kv_types[k];
+                options.context_max = 512;
+                td_engine *engine;
+                if (td_engine_open(model, &options, &engine) < 0) { /* q8_0 wants widths of 32 */
+                    assert_string_equal(kv_types[k], "q8_0");
+                    break;
+                }
+                assert_ok(td_engine_logits(engine, ids, LENGTH, v == 0 ? first : other));
+                if (v > 0) assert_memory_equal(first, other, (size_t)LENGTH * (size_t)vocab * sizeof *first);
+                compared |= v > 0;
+                td_engine_close(engine);
+            }
+            assert_true(compared || !strcmp(kv_types[k], "q8_0"));
+            free(first);
+            free(other);
+            td_model_close(model);
+        }
+}
+
+/* What a request decodes, alone, equals what prefill of the same tokens gives, and what it decodes among others. */
+static void decoding_equals_prefill_alone_and_in_any_batch(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < 4; s++) {
+        td_model *model = open_reference(shapes[s]);
+        int vocab = td_model_get_info(model)->vocab_size;
+        td_engine *engine = open_engine(model, (td_engine_options){.threads = 2, .prefill_chunk = 48});
+        enum { PROMPT = 70, NEW = 40, OTHERS = 5 };
+        int32_t ids[PROMPT + NEW];
+        random_ids(ids, PROMPT, vocab, 100 + s);
+        capture alone = {.rows = calloc(256 * VOCAB_MAX, sizeof(float)), .capacity = 256, .vocab = vocab}, crowd = {.rows = calloc(256 * VOCAB_MAX, sizeof(float)), .capacity = 256, .vocab = vocab};
+        td_request_options options = {.tokens = ids, .tokens_count = PROMPT, .max_tokens = NEW, .ignore_eos = true, .hook = keep_logits, .hook_user = &alone, .hook_points = 1u << TD_POINT_LOGITS};
+        outcome o = generate(engine, options);
+        assert_int_equal(o.count, NEW);
+        assert_int_equal(alone.count, PROMPT + NEW - 1);
+
+        memcpy(ids + PROMPT, o.tokens, NEW * sizeof *ids);
+        float *prefill = calloc((PROMPT + NEW) * VOCAB_MAX, sizeof *prefill);
+        assert_ok(td_engine_logits(engine, ids, PROMPT + NEW - 1, prefill));
+        assert_memory_equal(alone.rows, prefill, (size_t)(PROMPT + NEW - 1) * (size_t)vocab * sizeof(float));
+
+        td_request *others[OTHERS], *request;
+        for (int i = 0; i < OTHERS; i++) {
+            int32_t mixed[90];
+            random_ids(mixed, 90, vocab, 500 + (uint64_t)i);
+            td_request_options other = {.tokens = mixed, .tokens_count = (size_t)(10 + 16 * i), .max_tokens = 60, .ignore_eos = true, .temperature = 1.0f, .seed = (uint64_t)i};
+            assert_ok(td_request_submit(engine, &other, &others[i]));
+            if (i == OTHERS / 2) {
+                options.hook_user = &crowd;
+                assert_ok(td_request_submit(engine, &options, &request));
+            }
+        }
+        outcome again = finish_request(request);
+        for (int i = 0; i < OTHERS; i++) finish_request(others[i]);
+        assert_int_equal(again.count, NEW);
+        assert_memory_equal(again.tokens, o.tokens, NEW * sizeof(int32_t));
+        assert_memory_equal(crowd.rows, alone.rows, alone.count * (size_t)vocab * sizeof(float));
+        free(prefill);
+        free(alone.rows);
+        free(crowd.rows);
+        td_engine_close(engine);
+        td_model_close(model);
+    }
+}
+
+static void prefix_reuse_changes_nothing_but_the_work(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("step3-bf16");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *with = open_engine(model, (td_engine_options){0}), *without = open_engine(model, (td_engine_options){.no_prefix_reuse = true});
+    int32_t ids[300];
+    random_ids(ids, 300, vocab, 7);
+    td_request_options options = {.tokens = ids, .tokens_count = 200, .max_tokens = 50, .ignore_eos = true, .temperature = 0.9f, .seed = 5};
+    outcome cold = generate(with, options), warm = generate(with, options), plain = generate(without, options);
+    assert_int_equal(cold.end.cached_tokens, 0);
+    assert_int_equal(warm.end.cached_tokens, 192); /* whole pages of 64, and at least the last token is computed */
+    assert_int_equal(plain.end.cached_tokens, 0);
+    assert_memory_equal(cold.tokens, plain.tokens, 50 * sizeof(int32_t));
+    assert_memory_equal(warm.tokens, plain.tokens, 50 * sizeof(int32_t));
+    /* a longer prompt with the same beginning, generated tokens included */
+    memcpy(ids + 200, cold.tokens, 50 * sizeof(int32_t));
+    options.tokens_count = 280;
+    outcome longer = generate(with, options), longer_plain = generate(without, options);
+    assert_int_equal(longer.end.cached_tokens, 192);
+    assert_memory_equal(longer.tokens, longer_plain.tokens, 50 * sizeof(int32_t));
+    options.tokens_count = 128; /* exactly two pages: one of them is computed again for its last token */
+    assert_int_equal(generate(with, options).end.cached_tokens, 64);
+    td_engine_close(with);
+    td_engine_close(without);
+    td_model_close(model);
+}
+
+static void preemption_loses_nothing(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    enum { REQUESTS = 6 };
+    outcome roomy[REQUESTS], tight[REQUESTS];
+    for (int run = 0; run < 2; run++) {
+        td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = run ? 256 : 8192, .no_prefix_reuse = true, .prefill_chunk = 64});
+        td_request *requests[REQUESTS];
+        for (int i = 0; i < REQUESTS; i++) {
+            int32_t ids[150];
+            random_ids(ids, 150, vocab, 40 + (uint64_t)i);
+            td_request_options options = {.tokens = ids, .tokens_count = (size_t)(20 + 25 * i), .max_tokens = 90, .ignore_eos = true, .temperature = 1.0f, .seed = (uint64_t)i};
+            assert_ok(td_request_submit(engine, &options, &requests[i]));
+        }
+        for (int i = 0; i < REQUESTS; i++) (run ? tight : roomy)[i] = finish_request(requests[i]);
+        td_engine_stats stats;
+        td_engine_get_stats(engine, &stats);
+        if (run) assert_true(stats.preemptions > 0);
+        else assert_int_equal(stats.preemptions, 0);
+        assert_int_equal(stats.kv_pages_used, 0);
+        td_engine_close(engine);
+    }
+    for (int i = 0; i < REQUESTS; i++) {
+        assert_int_equal(tight[i].count, 90);
+        assert_memory_equal(tight[i].tokens, roomy[i].tokens, 90 * sizeof(int32_t));
+    }
+    td_model_close(model);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------------------------ */
+
+static void sampling_is_reproducible_and_follows_its_options(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("llama");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){0});
+    int32_t ids[16];
+    random_ids(ids, 16, vocab, 3);
+    td_request_options options = {.tokens = ids, .tokens_count = 16, .max_tokens = 100, .ignore_eos = true, .temperature = 1.5f, .seed = 42};
+    outcome a = generate(engine, options), b = generate(engine, options);
+    assert_memory_equal(a.tokens, b.tokens, 100 * sizeof(int32_t));
+    options.seed = 43;
+    outcome c = generate(engine, options);
+    assert_memory_not_equal(a.tokens, c.tokens, 100 * sizeof(int32_t));
+    td_request_options greedy = {.tokens = ids, .tokens_count = 16, .max_tokens = 100, .ignore_eos = true};
+    outcome best = generate(engine, greedy);
+    options.top_k = 1;
+    assert_memory_equal(generate(engine, options).tokens, best.tokens, 100 * sizeof(int32_t));
+    options.top_k = 0;
+    options.top_p = 1e-6f;
+    assert_memory_equal(generate(engine, options).tokens, best.tokens, 100 * sizeof(int32_t));
+    options.top_p = 0;
+    options.min_p = 1.0f;
+    assert_memory_equal(generate(engine, options).tokens, best.tokens, 100 * sizeof(int32_t));
+    td_logit_bias only = {.token = 9, .bias = 1e6f};
+    greedy.logit_bias = &only;
+    greedy.logit_bias_count = 1;
+    outcome biased = generate(engine, greedy);
+    for (size_t i = 0; i < biased.count; i++) assert_int_equal(biased.tokens[i], 9);
+    greedy.logit_bias_count = 0;
+    greedy.presence_penalty = 100.0f; /* no token twice while the vocabulary lasts */
+    greedy.max_tokens = 40;
+    outcome distinct = generate(engine, greedy);
+    for (size_t i = 0; i < distinct.count; i++)
+        for (size_t j = 0; j < i; j++) assert_int_not_equal(distinct.tokens[i], distinct.tokens[j]);
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
+static void logprobs_are_those_of_the_logits(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){0});
+    enum { PROMPT = 30, NEW = 10 };
+    int32_t ids[PROMPT + NEW];
+    random_ids(ids, PROMPT, vocab, 9);
+    td_request_options options = {.tokens = ids, .tokens_count = PROMPT, .max_tokens = NEW, .ignore_eos = true, .logprobs = 3, .prompt_logprobs = true};
+    td_request *request;
+    td_event event;
+    struct { int32_t token; float logprob; td_logprob top[3]; bool prompt; } seen[PROMPT + NEW];
+    int count = 0;
+    assert_ok(td_request_submit(engine, &options, &request));
+    while (td_request_next(request, 60000, &event) == TD_OK && event.kind != TD_EVENT_FINISHED) {
+        if (event.kind != TD_EVENT_TOKEN) continue;
+        assert_int_equal(event.top_count, 3);
+        seen[count].token = event.token;
+        seen[count].logprob = event.logprob;
+        seen[count].prompt = event.from_prompt;
+        memcpy(seen[count++].top, event.top, sizeof seen[0].top);
+    }
+    td_request_free(request);
+    assert_int_equal(count, PROMPT - 1 + NEW);
+    for (int i = 0; i < NEW; i++) ids[PROMPT + i] = seen[PROMPT - 1 + i].token;
+    float *logits = malloc((PROMPT + NEW) * (size_t)vocab * sizeof *logits);
+    assert_ok(td_engine_logits(engine, ids, PROMPT + NEW - 1, logits));
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(seen[i].prompt, i < PROMPT - 1);
+        assert_int_equal(seen[i].token, ids[i + 1]);
+        const float *row = logits + (size_t)i * (size_t)vocab;
+        double sum = 0, best = -1e30;
+        for (int v = 0; v < vocab; v++) sum += exp((double)row[v]);
+        for (int v = 0; v < vocab; v++) best = fmax(best, (double)row[v]);
+        assert_true(fabs((double)row[ids[i + 1]] - log(sum) - (double)seen[i].logprob) < 1e-4);
+        assert_true(fabs(best - log(sum) - (double)seen[i].top[0].logprob) < 1e-4);
+        assert_true(seen[i].top[0].logprob >= seen[i].top[1].logprob && seen[i].top[1].logprob >= seen[i].top[2].logprob);
+    }
+    free(logits);
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
+static void wrong_requests_are_refused_in_a_sentence(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("llama");
+    int32_t ids[600] = {1, 2, 3};
+    td_engine *engine = open_engine(model, (td_engine_options){.context_max = 64});
+    td_request *request = NULL;
+    const td_request_options good = {.tokens = ids, .tokens_count = 3, .max_tokens = 4};
+    struct { td_request_options options; const char *word; } bad[16];
+    int count = 0;
+#define BAD(text, ...) do { td_request_options o = good; __VA_ARGS__; bad[count].options = o; bad[count++].word = text; } while (0)
+    int32_t negative[1] = {-1}, high[1] = {100000};
+    td_logit_bias wrong = {.token = 100000, .bias = 1};
+    BAD("temperature", o.temperature = -1);
+    BAD("temperature", o.temperature = NAN);
+    BAD("top_p", o.top_p = 1.5f);
+    BAD("min_p", o.min_p = -0.1f);
+    BAD("top_k", o.top_k = -3);
+    BAD("max_tokens", o.max_tokens = -7);
+    BAD("prompt", o.tokens_count = 0);
+    BAD("prompt token 0", o.tokens = negative; o.tokens_count = 1);
+    BAD("prompt token 0", o.tokens = high; o.tokens_count = 1);
+    BAD("context", o.tokens_count = 65);
+    BAD("logit_bias", o.logit_bias = &wrong; o.logit_bias_count = 1);
+    BAD("logprobs", o.logprobs = 1000);
+    BAD("prompt_logprobs", o.prompt_logprobs = true);
+#undef BAD
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(td_request_submit(engine, &bad[i].options, &request), TD_E_INVALID);
+        assert_null(request);
+        if (!strstr(td_error(), bad[i].word)) fail_msg("'%s' lacks '%s'", td_error(), bad[i].word);
+    }
+    td_request_options full = good;
+    full.max_tokens = 0;
+    full.ignore_eos = true;
+    outcome o = generate(engine, full);
+    assert_int_equal(o.end.finish, TD_FINISH_CONTEXT);
+    assert_int_equal(o.count, 61);
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
+static void cancel_queue_and_close_end_every_request_once(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("llama");
+    int32_t ids[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    td_engine *engine = open_engine(model, (td_engine_options){.requests_max = 2, .queue_max = 3, .context_max = 512});
+    td_request_options options = {.tokens = ids, .tokens_count = 8, .ignore_eos = true, .max_tokens = 400};
+    td_request *requests[16];
+    int count = 0;
+    td_status status = TD_OK;
+    while (count < 16 && (status = td_request_submit(engine, &options, &requests[count])) == TD_OK) count++;
+    assert_int_equal(status, TD_E_FULL);
+    assert_true(count >= 5);
+    td_request_cancel(requests[0]);
+    assert_int_equal(finish_request(requests[0]).end.finish, TD_FINISH_CANCELLED);
+    td_event event;
+    assert_ok(td_request_next(requests[1], 60000, &event));
+    td_request_free(requests[1]); /* while it runs */
+    td_request_options late = options;
+    late.time_max_ms = 1;
+    late.max_tokens = 0;
+    td_request *timed;
+    assert_ok(td_request_submit(engine, &late, &timed));
+    assert_int_equal(finish_request(timed).end.finish, TD_FINISH_TIME);
+    for (int i = 2; i < count; i++) {
+        outcome o = finish_request(requests[i]);
+        assert_int_equal(o.end.finish, TD_FINISH_LENGTH);
+        assert_int_equal(o.count, 400);
+    }
+    td_request *left;
+    assert_ok(td_request_submit(engine, &options, &left));
+    td_engine_close(engine); /* the request outlives nothing: its events stay readable */
+    do assert_ok(td_request_next(left, 0, &event));
+    while (event.kind != TD_EVENT_FINISHED);
+    assert_true(event.finish == TD_FINISH_CANCELLED || event.finish == TD_FINISH_LENGTH);
+    td_request_free(left);
+    td_model_close(model);
+}
+
+/* ---- hooks --------------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct { unsigned seen; int64_t rows; int layer; float add; } probe;
+
+static void probe_hook(void *user, td_point point, int layer, int64_t position, int rows, int width, float *data)
+{
+    probe *p = user;
+    (void)position;
+    p->seen |= 1u << point;
+    p->rows += rows;
+    if (p->add != 0 && layer == p->layer && point == TD_POINT_RESID_OUT)
+        for (int64_t i = 0; i < (int64_t)rows * width; i++) data[i] += p->add;
+}
+
+static void hooks_see_every_point_and_steer_only_their_request(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("step3");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){.micro_batches = 2, .prefill_chunk = 16});
+    int32_t ids[40];
+    random_ids(ids, 40, vocab, 11);
+    td_request_options options = {.tokens = ids, .tokens_count = 40, .max_tokens = 30, .ignore_eos = true};
+    outcome plain = generate(engine, options);
+    probe look = {0}, steer = {.layer = 1, .add = 3.0f};
+    options.hook = probe_hook;
+    options.hook_points = (1u << TD_POINTS) - 1;
+    options.hook_user = &look;
+    outcome watched = generate(engine, options);
+    assert_memory_equal(watched.tokens, plain.tokens, 30 * sizeof(int32_t));
+    assert_int_equal(look.seen, (1u << TD_POINTS) - 1);
+    options.hook_user = &steer;
+    td_request *steered, *beside;
+    td_request_options no_hook = options;
+    no_hook.hook = NULL;
+    assert_ok(td_request_submit(engine, &options, &steered));
+    assert_ok(td_request_submit(engine, &no_hook, &beside));
+    outcome changed = finish_request(steered), same = finish_request(beside);
+    assert_memory_not_equal(changed.tokens, plain.tokens, 30 * sizeof(int32_t));
+    assert_memory_equal(same.tokens, plain.tokens, 30 * sizeof(int32_t));
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
+int main(void)
+{
+    if (getenv("TD_SEED")) seed = strtoull(getenv("TD_SEED"), NULL, 10);
+    print_message("TD_SEED=%llu\n", (unsigned long long)seed);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(families_match_references),
+        cmocka_unit_test(logits_do_not_depend_on_threads_chunks_or_micro_batches),
+        cmocka_unit_test(decoding_equals_prefill_alone_and_in_any_batch),
+        cmocka_unit_test(prefix_reuse_changes_nothing_but_the_work),
+        cmocka_unit_test(preemption_loses_nothing),
+        cmocka_unit_test(sampling_is_reproducible_and_follows_its_options),
+        cmocka_unit_test(logprobs_are_those_of_the_logits),
+        cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),
+        cmocka_unit_test(cancel_queue_and_close_end_every_request_once),
+        cmocka_unit_test(hooks_see_every_point_and_steer_only_their_request),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
