@@ -83,7 +83,7 @@ static void families_match_references(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof references / sizeof *references; i++) {
         char path[256];
-        size_t count, expected_count;
+        size_t count = 0, expected_count = 0;
         snprintf(path, sizeof path, "tests/data/reference/%s/ids.npy", references[i].name);
         int32_t *ids = read_npy(source_path(path), "<i4", 4, &count);
         snprintf(path, sizeof path, "tests/data/reference/%s/logits.npy", references[i].name);

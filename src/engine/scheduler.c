@@ -55,6 +55,10 @@ void td_unschedule(td_engine *engine, td_request *request)
     if (i == engine->running_count) return;
     memmove(engine->running + i, engine->running + i + 1, (size_t)(engine->running_count - i - 1) * sizeof *engine->running);
     engine->running_count--;
+    pthread_mutex_lock(&engine->lock);
+    engine->stats.requests_running = engine->running_count;
+    engine->stats.kv_pages_used = (uint64_t)td_kv_pages_held(engine->kv);
+    pthread_mutex_unlock(&engine->lock);
 }
 
 static bool out_of_time(const td_request *request)

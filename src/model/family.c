@@ -2,45 +2,19 @@
 #include "model/family.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
-static const td_family *const families[] = {&td_family_step3, &td_family_qwen3, &td_family_qwen3_moe, &td_family_llama, &td_family_deepseek};
+static const td_family_rules *const rules[] = {&td_rules_step3, &td_rules_qwen3, &td_rules_qwen3_moe, &td_rules_llama, &td_rules_deepseek};
 
-static bool listed(const char *const *types, size_t count, const char *type)
+td_status td_family_pick(const td_source *source, const td_family_rules **out)
 {
-    for (size_t i = 0; i < count && types[i]; i++)
-        if (!strcmp(types[i], type)) return true;
-    return false;
-}
-
-td_status td_family_of(const td_source *source, const td_family **out)
-{
-    for (size_t i = 0; i < TD_COUNT(families); i++) {
-        const td_family *f = families[i];
-        if (source->config ? listed(f->hf_types, TD_COUNT(f->hf_types), source->architecture) : listed(f->gguf_types, TD_COUNT(f->gguf_types), source->architecture)) {
-            *out = f;
-            return TD_OK;
-        }
+    td_family family = td_family_of(source->checkpoint, NULL);
+    for (size_t i = 0; i < TD_COUNT(rules); i++) {
+        if (rules[i]->family != family) continue;
+        *out = rules[i];
+        return TD_OK;
     }
     return td_fail(TD_E_UNSUPPORTED, "%s: expected a model of the families step3, qwen3, qwen3_moe, llama, deepseek_v2, deepseek_v3, found '%s'",
                    td_checkpoint_path(source->checkpoint), source->architecture);
-}
-
-void td_name_spell(const td_name *name, bool gguf, int layer, int expert, char *out, size_t room)
-{
-    const char *pattern = gguf ? name->gguf : name->hf;
-    int length = 0;
-    int numbers[2] = {layer, expert}, next = 0;
-    for (const char *p = pattern; *p && (size_t)length + 12 < room; p++) {
-        if (p[0] == '%' && p[1] == 'd') {
-            length += snprintf(out + length, room - (size_t)length, "%d", numbers[next++ & 1]);
-            p++;
-        } else {
-            out[length++] = *p;
-        }
-    }
-    out[length] = 0;
 }
 
 td_status td_family_common(const td_source *source, td_config *c)

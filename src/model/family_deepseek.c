@@ -81,36 +81,4 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     return td_rope_fill(source, 10000.0, arena, c);
 }
 
-static const td_name names[] = {
-    {TD_SLOT_EMBED, "model.embed_tokens.weight", "token_embd.weight"},
-    {TD_SLOT_FINAL_NORM, "model.norm.weight", "output_norm.weight"},
-    {TD_SLOT_HEAD, "lm_head.weight", "output.weight"},
-    {TD_SLOT_ATTN_NORM, "model.layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight"},
-    {TD_SLOT_Q, "model.layers.%d.self_attn.q_b_proj.weight", "blk.%d.attn_q_b.weight"},
-    {TD_SLOT_Q, "model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight"},
-    {TD_SLOT_Q_A, "model.layers.%d.self_attn.q_a_proj.weight", "blk.%d.attn_q_a.weight"},
-    {TD_SLOT_Q_A_NORM, "model.layers.%d.self_attn.q_a_layernorm.weight", "blk.%d.attn_q_a_norm.weight"},
-    {TD_SLOT_K, "model.layers.%d.self_attn.kv_a_proj_with_mqa.weight", "blk.%d.attn_kv_a_mqa.weight"},
-    {TD_SLOT_KV_A_NORM, "model.layers.%d.self_attn.kv_a_layernorm.weight", "blk.%d.attn_kv_a_norm.weight"},
-    {TD_SLOT_KV_B, "model.layers.%d.self_attn.kv_b_proj.weight", "blk.%d.attn_kv_b.weight"},
-    {TD_SLOT_K_B, NULL, "blk.%d.attn_k_b.weight"},
-    {TD_SLOT_V_B, NULL, "blk.%d.attn_v_b.weight"},
-    {TD_SLOT_O, "model.layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight"},
-    {TD_SLOT_FFN_NORM, "model.layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight"},
-    {TD_SLOT_ROUTER, "model.layers.%d.mlp.gate.weight", "blk.%d.ffn_gate_inp.weight"},
-    {TD_SLOT_ROUTER_BIAS, "model.layers.%d.mlp.gate.e_score_correction_bias", "blk.%d.exp_probs_b.bias"},
-    {TD_SLOT_GATE, "model.layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight"},
-    {TD_SLOT_UP, "model.layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight"},
-    {TD_SLOT_DOWN, "model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight"},
-    {TD_SLOT_EXPERT_GATE, "model.layers.%d.mlp.experts.%d.gate_proj.weight", "blk.%d.ffn_gate_exps.weight"},
-    {TD_SLOT_EXPERT_UP, "model.layers.%d.mlp.experts.%d.up_proj.weight", "blk.%d.ffn_up_exps.weight"},
-    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.mlp.experts.%d.down_proj.weight", "blk.%d.ffn_down_exps.weight"},
-    {TD_SLOT_EXPERT_GATE_UP, "model.layers.%d.mlp.experts.gate_up_proj", "blk.%d.ffn_gate_up_exps.weight"},
-    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.mlp.experts.down_proj", "blk.%d.ffn_down_exps.weight"},
-    {TD_SLOT_SHARED_GATE, "model.layers.%d.mlp.shared_experts.gate_proj.weight", "blk.%d.ffn_gate_shexp.weight"},
-    {TD_SLOT_SHARED_UP, "model.layers.%d.mlp.shared_experts.up_proj.weight", "blk.%d.ffn_up_shexp.weight"},
-    {TD_SLOT_SHARED_DOWN, "model.layers.%d.mlp.shared_experts.down_proj.weight", "blk.%d.ffn_down_shexp.weight"},
-    {TD_SLOTS, NULL, NULL},
-};
-
-const td_family td_family_deepseek = {"deepseek", {"deepseek_v2", "deepseek_v3", "kimi_k2"}, {"deepseek2"}, configure, names};
+const td_family_rules td_rules_deepseek = {TD_FAMILY_DEEPSEEK, configure};

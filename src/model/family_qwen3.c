@@ -43,33 +43,5 @@ static td_status configure_moe(const td_source *source, td_arena *arena, td_conf
     return source->config ? read_moe_layers(source, c, is_moe) : TD_OK;
 }
 
-static const td_name names[] = {
-    {TD_SLOT_EMBED, "model.embed_tokens.weight", "token_embd.weight"},
-    {TD_SLOT_FINAL_NORM, "model.norm.weight", "output_norm.weight"},
-    {TD_SLOT_HEAD, "lm_head.weight", "output.weight"},
-    {TD_SLOT_ATTN_NORM, "model.layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight"},
-    {TD_SLOT_Q, "model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight"},
-    {TD_SLOT_K, "model.layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight"},
-    {TD_SLOT_V, "model.layers.%d.self_attn.v_proj.weight", "blk.%d.attn_v.weight"},
-    {TD_SLOT_O, "model.layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight"},
-    {TD_SLOT_Q_BIAS, "model.layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias"},
-    {TD_SLOT_K_BIAS, "model.layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias"},
-    {TD_SLOT_V_BIAS, "model.layers.%d.self_attn.v_proj.bias", "blk.%d.attn_v.bias"},
-    {TD_SLOT_O_BIAS, "model.layers.%d.self_attn.o_proj.bias", "blk.%d.attn_output.bias"},
-    {TD_SLOT_Q_NORM, "model.layers.%d.self_attn.q_norm.weight", "blk.%d.attn_q_norm.weight"},
-    {TD_SLOT_K_NORM, "model.layers.%d.self_attn.k_norm.weight", "blk.%d.attn_k_norm.weight"},
-    {TD_SLOT_FFN_NORM, "model.layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight"},
-    {TD_SLOT_ROUTER, "model.layers.%d.mlp.gate.weight", "blk.%d.ffn_gate_inp.weight"},
-    {TD_SLOT_GATE, "model.layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight"},
-    {TD_SLOT_UP, "model.layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight"},
-    {TD_SLOT_DOWN, "model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight"},
-    {TD_SLOT_EXPERT_GATE, "model.layers.%d.mlp.experts.%d.gate_proj.weight", "blk.%d.ffn_gate_exps.weight"},
-    {TD_SLOT_EXPERT_UP, "model.layers.%d.mlp.experts.%d.up_proj.weight", "blk.%d.ffn_up_exps.weight"},
-    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.mlp.experts.%d.down_proj.weight", "blk.%d.ffn_down_exps.weight"},
-    {TD_SLOT_EXPERT_GATE_UP, "model.layers.%d.mlp.experts.gate_up_proj", "blk.%d.ffn_gate_up_exps.weight"},
-    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.mlp.experts.down_proj", "blk.%d.ffn_down_exps.weight"},
-    {TD_SLOTS, NULL, NULL},
-};
-
-const td_family td_family_qwen3 = {"qwen3", {"qwen3"}, {"qwen3"}, configure_dense, names};
-const td_family td_family_qwen3_moe = {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, configure_moe, names};
+const td_family_rules td_rules_qwen3 = {TD_FAMILY_QWEN3, configure_dense};
+const td_family_rules td_rules_qwen3_moe = {TD_FAMILY_QWEN3_MOE, configure_moe};

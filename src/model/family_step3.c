@@ -56,29 +56,4 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     return td_rope_fill(source, 500000.0, arena, c);
 }
 
-static const td_name names[] = {
-    {TD_SLOT_EMBED, "model.embed_tokens.weight", "token_embd.weight"},
-    {TD_SLOT_FINAL_NORM, "model.norm.weight", "output_norm.weight"},
-    {TD_SLOT_HEAD, "lm_head.weight", "output.weight"},
-    {TD_SLOT_ATTN_NORM, "model.layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight"},
-    {TD_SLOT_Q_A, "model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q_a.weight"},
-    {TD_SLOT_Q_A_NORM, "model.layers.%d.self_attn.inter_norm.weight", "blk.%d.attn_q_a_norm.weight"},
-    {TD_SLOT_Q, "model.layers.%d.self_attn.wq.weight", "blk.%d.attn_q_b.weight"},
-    {TD_SLOT_K, "model.layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight"},
-    {TD_SLOT_V, "model.layers.%d.self_attn.v_proj.weight", "blk.%d.attn_v.weight"},
-    {TD_SLOT_O, "model.layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight"},
-    {TD_SLOT_FFN_NORM, "model.layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight"},
-    {TD_SLOT_ROUTER, "model.layers.%d.moe.gate.weight", "blk.%d.ffn_gate_inp.weight"},
-    {TD_SLOT_GATE, "model.layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight"},
-    {TD_SLOT_UP, "model.layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight"},
-    {TD_SLOT_DOWN, "model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight"},
-    {TD_SLOT_EXPERT_GATE, "model.layers.%d.moe.gate_proj.weight", "blk.%d.ffn_gate_exps.weight"},
-    {TD_SLOT_EXPERT_UP, "model.layers.%d.moe.up_proj.weight", "blk.%d.ffn_up_exps.weight"},
-    {TD_SLOT_EXPERT_DOWN, "model.layers.%d.moe.down_proj.weight", "blk.%d.ffn_down_exps.weight"},
-    {TD_SLOT_SHARED_GATE, "model.layers.%d.share_expert.gate_proj.weight", "blk.%d.ffn_gate_shexp.weight"},
-    {TD_SLOT_SHARED_UP, "model.layers.%d.share_expert.up_proj.weight", "blk.%d.ffn_up_shexp.weight"},
-    {TD_SLOT_SHARED_DOWN, "model.layers.%d.share_expert.down_proj.weight", "blk.%d.ffn_down_shexp.weight"},
-    {TD_SLOTS, NULL, NULL},
-};
-
-const td_family td_family_step3 = {"step3", {"step3_text", "step3_vl", "step3"}, {"step3"}, configure, names};
+const td_family_rules td_rules_step3 = {TD_FAMILY_STEP3, configure};

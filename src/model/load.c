@@ -6,49 +6,21 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "checkpoint/layout.h"
 
 /* ---- finding ------------------------------------------------------------------------------------------------------------------------- */
 
-/* Published folders of multimodal models put the language model deeper. */
-static const td_tensor *find_hf(const td_checkpoint *checkpoint, const char *name)
-{
-    static const char *const prefixes[] = {"model.language_model.", "language_model.model."};
-    const td_tensor *tensor = td_checkpoint_find(checkpoint, name);
-    char other[320];
-    for (size_t i = 0; !tensor && i < TD_COUNT(prefixes) && !strncmp(name, "model.", 6); i++) {
-        snprintf(other, sizeof other, "%s%s", prefixes[i], name + 6);
-        tensor = td_checkpoint_find(checkpoint, other);
-    }
-    if (!tensor && !strncmp(name, "lm_head", 7)) {
-        snprintf(other, sizeof other, "language_model.%s", name);
-        tensor = td_checkpoint_find(checkpoint, other);
-    }
-    return tensor;
-}
-
 const td_tensor *td_load_find(const td_loader *loader, td_slot slot, int layer, int expert)
 {
-    bool gguf = loader->source->config == NULL;
-    char name[256];
-    for (const td_name *row = loader->family->names; row->hf || row->gguf; row++) {
-        if (row->slot != slot || !(gguf ? row->gguf : row->hf)) continue;
-        td_name_spell(row, gguf, layer, expert, name, sizeof name);
-        const td_tensor *tensor = gguf ? td_checkpoint_find(loader->source->checkpoint, name) : find_hf(loader->source->checkpoint, name);
-        if (tensor) return tensor;
-    }
-    return NULL;
+    return td_names_find(loader->source->checkpoint, loader->family, slot, layer, expert);
 }
 
 static td_status absent(const td_loader *loader, td_slot slot, int layer)
 {
-    bool gguf = loader->source->config == NULL;
-    char name[256] = "?";
-    for (const td_name *row = loader->family->names; row->hf || row->gguf; row++)
-        if (row->slot == slot && (gguf ? row->gguf : row->hf)) {
-            td_name_spell(row, gguf, layer, 0, name, sizeof name);
-            break;
-        }
-    return td_fail(TD_E_NOT_FOUND, "%s: expected tensor %s, found none", td_checkpoint_path(loader->source->checkpoint), name);
+    char name[TD_NAME_MAX];
+    const td_checkpoint *checkpoint = loader->source->checkpoint;
+    if (!td_name_write(loader->family, td_checkpoint_format(checkpoint), slot, layer, 0, name)) snprintf(name, sizeof name, "%s of layer %d", td_slot_name(slot), layer);
+    return td_fail(TD_E_NOT_FOUND, "%s: expected tensor %s, found none", td_checkpoint_path(checkpoint), name);
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------------------------------------ */
@@ -74,33 +46,6 @@ static td_status check_type(const td_loader *loader, const td_tensor *t)
 
 /* ---- converting ---------------------------------------------------------------------------------------------------------------------- */
 
-bool td_load_rows(const td_tensor *matrix, int64_t begin, int64_t count, td_tensor *out)
-{
-    td_tensor rows = *matrix;
-    rows.shape[0] = count;
-    rows.data = (const char *)matrix->data + (size_t)begin * td_dtype_row_bytes(matrix->type, matrix->shape[1]);
-    if (matrix->scale) {
-        if (begin % TD_F8_BLOCK) return false;
-        rows.scale = matrix->scale + begin / TD_F8_BLOCK * ((matrix->shape[1] + TD_F8_BLOCK - 1) / TD_F8_BLOCK);
-    }
-    *out = rows;
-    return true;
-}
-
-static void dequantise_one(const td_tensor *t, int64_t row, float *out)
-{
-    int64_t k = t->shape[1];
-    td_dequantise_row(t->type, (const char *)t->data + (size_t)row * td_dtype_row_bytes(t->type, k), out, k);
-    if (!t->scale) return;
-    const float *scales = t->scale + row / TD_F8_BLOCK * ((k + TD_F8_BLOCK - 1) / TD_F8_BLOCK);
-    for (int64_t i = 0; i < k; i++) out[i] *= scales[i / TD_F8_BLOCK];
-}
-
-void td_load_dequantise(const td_tensor *matrix, float *out)
-{
-    for (int64_t row = 0; row < matrix->shape[0]; row++) dequantise_one(matrix, row, out + row * matrix->shape[1]);
-}
-
 typedef struct { const td_tensor *from; td_tensor *to; float *scratch; } convert_run;
 
 static void convert_task(void *arg, int row, int worker)
@@ -108,7 +53,7 @@ static void convert_task(void *arg, int row, int worker)
     convert_run *run = arg;
     int64_t k = run->from->shape[1];
     float *values = run->scratch + worker * k;
-    dequantise_one(run->from, row, values);
+    td_layout_row(run->from, row, values);
     td_quantise_row(run->to->type, values, (char *)(uintptr_t)run->to->data + (size_t)row * td_dtype_row_bytes(run->to->type, k), k);
 }
 

@@ -8,7 +8,7 @@
 typedef struct {
     td_model *model;
     const td_source *source;
-    const td_family *family;
+    td_family family;
     const td_model_options *options;
     td_pool *pool;                 /* only when something is quantised on load */
     bool quantise;
@@ -32,10 +32,5 @@ td_status td_load_matrix(td_loader *loader, td_slot slot, int layer, int64_t out
 td_status td_load_convert(td_loader *loader, const td_tensor *view, td_tensor *out);
 /* A vector as float32 in the arena; absent and not required: NULL. */
 td_status td_load_vector(td_loader *loader, td_slot slot, int layer, int64_t n, bool required, const float **out);
-
-/* Rows begin .. begin+count-1 of a matrix. False when F8 block scales cannot be cut there. */
-bool td_load_rows(const td_tensor *matrix, int64_t begin, int64_t count, td_tensor *out);
-/* Dequantises a whole matrix (scales applied) into [out*k] floats. */
-void td_load_dequantise(const td_tensor *matrix, float *out);
 
 #endif

@@ -1,40 +1,36 @@
 /* load_attention.c - the attention side's weights: embedding, head, norms, projections, router; MLA's kv_b cut into what the absorbed form reads. */
 #include <stdlib.h>
-#include <string.h>
 
+#include "checkpoint/layout.h"
 #include "model/load.h"
 
-/* Splits kv_b [heads*(nope+v), kv_rank] per head: k_b transposed to [kv_rank, nope], v_b as rows. */
+/* A float32 matrix stored in the arena as `type` (exact: the values came from that type, or it is f32). */
+static td_status keep(td_loader *loader, td_dtype type, const float *values, int64_t rows, int64_t k, const char *name, td_tensor *out)
+{
+    char *data = td_arena_array(&loader->model->arena, (size_t)rows, td_dtype_row_bytes(type, k));
+    if (!data) return TD_E_MEMORY;
+    for (int64_t r = 0; r < rows; r++) td_quantise_row(type, values + r * k, data + (size_t)r * td_dtype_row_bytes(type, k), k);
+    *out = (td_tensor){.type = type, .dims = 2, .shape = {rows, k}, .data = data, .name = name};
+    return TD_OK;
+}
+
+/* Splits kv_b [heads*(nope+v), kv_rank] per head: k_b transposed to [kv_rank, nope], v_b as rows. BF16 stays BF16; anything else becomes f32. */
 static td_status split_kv_b(td_loader *loader, const td_tensor *kv_b, td_tensor *k_b, td_tensor *v_b)
 {
     const td_config *c = &loader->model->config;
-    td_arena *arena = &loader->model->arena;
-    int64_t nope = c->nope_dim, v = c->head_v_dim, rank = c->kv_rank, heads = c->heads;
-    bool narrow = kv_b->type == TD_BF16; /* exact in bf16; anything else is kept in f32 */
-    float *whole = malloc((size_t)(heads * (nope + v) * rank) * sizeof *whole);
-    size_t element = narrow ? 2 : 4;
-    char *k_data = td_arena_array(arena, (size_t)(heads * nope * rank), element), *v_data = td_arena_array(arena, (size_t)(heads * v * rank), element);
-    if (!whole || !k_data || !v_data) {
-        free(whole);
-        return td_fail(TD_E_MEMORY, "tensor %s: no memory to split it", kv_b->name);
+    int64_t nope = c->nope_dim, v = c->head_v_dim, rank = c->kv_rank;
+    td_dtype type = kv_b->type == TD_BF16 ? TD_BF16 : TD_F32;
+    float *values = malloc((size_t)(TD_MAX(nope, v) * rank + rank) * sizeof *values), *scratch = values + TD_MAX(nope, v) * rank;
+    td_status status = values ? TD_OK : td_fail(TD_E_MEMORY, "tensor %s: no memory to split it", kv_b->name);
+    for (int h = 0; h < c->heads && status == TD_OK; h++) {
+        td_layout_k_b(kv_b, h, (int)nope, (int)v, scratch, values);
+        status = keep(loader, type, values, rank, nope, kv_b->name, &k_b[h]);
+        if (status < 0) break;
+        td_layout_v_b(kv_b, h, (int)nope, (int)v, values);
+        status = keep(loader, type, values, v, rank, kv_b->name, &v_b[h]);
     }
-    td_load_dequantise(kv_b, whole);
-    td_dtype type = narrow ? TD_BF16 : TD_F32;
-    float *column = malloc((size_t)nope * sizeof *column);
-    for (int64_t h = 0; column && h < heads; h++) {
-        const float *rows = whole + h * (nope + v) * rank;
-        k_b[h] = (td_tensor){.type = type, .dims = 2, .shape = {rank, nope}, .data = k_data + (size_t)(h * nope * rank) * element, .name = kv_b->name};
-        v_b[h] = (td_tensor){.type = type, .dims = 2, .shape = {v, rank}, .data = v_data + (size_t)(h * v * rank) * element, .name = kv_b->name};
-        for (int64_t r = 0; r < rank; r++) {
-            for (int64_t n = 0; n < nope; n++) column[n] = rows[n * rank + r];
-            td_quantise_row(type, column, k_data + (size_t)((h * rank + r) * nope) * element, nope);
-        }
-        for (int64_t r = 0; r < v; r++) td_quantise_row(type, rows + (nope + r) * rank, v_data + (size_t)((h * v + r) * rank) * element, rank);
-    }
-    bool fine = column != NULL;
-    free(column);
-    free(whole);
-    return fine ? TD_OK : td_fail(TD_E_MEMORY, "tensor %s: no memory to split it", kv_b->name);
+    free(values);
+    return status;
 }
 
 /* One stacked tensor [heads, rows, k] as a matrix per head. */
@@ -60,8 +56,8 @@ static td_status load_mla(td_loader *loader, int layer, td_layer_attention *w)
     w->k_b = k_b;
     w->v_b = v_b;
     int64_t width = c->nope_dim + c->rope_dim;
-    TD_TRY(td_load_matrix(loader, TD_SLOT_Q, layer, c->heads * width, c->q_rank ? c->q_rank : c->d_model, true, &w->q));
-    TD_TRY(td_load_matrix(loader, TD_SLOT_K, layer, c->kv_rank + c->rope_dim, c->d_model, true, &w->k));
+    TD_TRY(td_load_matrix(loader, c->q_rank ? TD_SLOT_Q_B : TD_SLOT_Q, layer, c->heads * width, c->q_rank ? c->q_rank : c->d_model, true, &w->q));
+    TD_TRY(td_load_matrix(loader, TD_SLOT_KV_A, layer, c->kv_rank + c->rope_dim, c->d_model, true, &w->k));
     TD_TRY(td_load_vector(loader, TD_SLOT_KV_A_NORM, layer, c->kv_rank, true, &w->kv_a_norm));
     const td_tensor *kv_b = td_load_find(loader, TD_SLOT_KV_B, layer, 0);
     if (!kv_b) {
@@ -80,7 +76,7 @@ static td_status load_gqa_or_mfa(td_loader *loader, int layer, td_layer_attentio
 {
     const td_config *c = &loader->model->config;
     int64_t q_out = (int64_t)c->heads * c->k_dim, k_out = (int64_t)c->kv_heads * c->k_dim, v_out = (int64_t)c->kv_heads * c->v_dim;
-    TD_TRY(td_load_matrix(loader, TD_SLOT_Q, layer, q_out, c->q_rank ? c->q_rank : c->d_model, true, &w->q));
+    TD_TRY(td_load_matrix(loader, c->q_rank ? TD_SLOT_Q_B : TD_SLOT_Q, layer, q_out, c->q_rank ? c->q_rank : c->d_model, true, &w->q));
     TD_TRY(td_load_matrix(loader, TD_SLOT_K, layer, k_out, c->d_model, true, &w->k));
     TD_TRY(td_load_matrix(loader, TD_SLOT_V, layer, v_out, c->d_model, true, &w->v));
     TD_TRY(td_load_vector(loader, TD_SLOT_Q_BIAS, layer, q_out, false, &w->q_bias));

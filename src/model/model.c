@@ -133,8 +133,10 @@ static uint64_t fingerprint(const td_loader *loader)
     for (int layer = 0; layer < c->layers; layer++) {
         const td_tensor *norm = td_load_find(loader, TD_SLOT_FFN_NORM, layer, 0);
         if (norm) h = hash_bytes(h, norm->data, TD_MIN(td_tensor_bytes(norm), (size_t)256));
-        const td_tensor *first = td_load_find(loader, loader->is_moe[layer] ? TD_SLOT_EXPERT_DOWN : TD_SLOT_DOWN, layer, 0);
-        if (first) h = td_mix64(h ^ (uint64_t)first->type);
+        td_tensor first;
+        const td_tensor *down = loader->is_moe[layer] ? NULL : td_load_find(loader, TD_SLOT_DOWN, layer, 0);
+        if (down) h = td_mix64(h ^ (uint64_t)down->type);
+        else if (td_names_expert(loader->source->checkpoint, loader->family, TD_SLOT_EXPERT_DOWN, layer, 0, &first) == TD_OK) h = td_mix64(h ^ (uint64_t)first.type);
     }
     const td_tensor *embed = td_load_find(loader, TD_SLOT_EMBED, 0, 0);
     return embed ? hash_bytes(h, embed->data, TD_MIN(td_tensor_bytes(embed), (size_t)256)) : h;
@@ -231,16 +233,16 @@ static td_status load_text(td_model *model)
 static td_status open_parts(td_model *model, const char *path, const td_model_options *options)
 {
     td_source source;
-    const td_family *family;
+    const td_family_rules *rules;
     TD_TRY(td_checkpoint_open(path, &model->checkpoint));
     TD_TRY(td_source_open(model->checkpoint, &source));
-    TD_TRY(td_family_of(&source, &family));
+    TD_TRY(td_family_pick(&source, &rules));
     bool *is_moe = TD_NEW(&model->arena, bool, TD_LAYERS_MAX);
     if (!is_moe) return TD_E_MEMORY;
-    TD_TRY(family->configure(&source, &model->arena, &model->config, is_moe));
-    snprintf(model->config.family, sizeof model->config.family, "%.31s", source.config && strcmp(family->name, "step3") ? source.architecture : family->name);
+    TD_TRY(rules->configure(&source, &model->arena, &model->config, is_moe));
+    snprintf(model->config.family, sizeof model->config.family, "%.31s", source.config && rules->family != TD_FAMILY_STEP3 ? source.architecture : td_family_name(rules->family));
     model->is_moe = is_moe;
-    td_loader loader = {.model = model, .source = &source, .family = family, .options = options, .is_moe = is_moe};
+    td_loader loader = {.model = model, .source = &source, .family = rules->family, .options = options, .is_moe = is_moe};
     for (int layer = 0; !source.config && layer < model->config.layers; layer++) is_moe[layer] = td_load_find(&loader, TD_SLOT_ROUTER, layer, 0) != NULL; /* GGUF says it by presence */
     TD_TRY(check_config(model));
     td_status status = load_weights(&loader);
