@@ -35,7 +35,7 @@ struct td_request {
     int32_t *pages;               /* [step] */
     int page_count, pages_published;
     uint64_t serial;              /* [step] end of the published chain */
-    bool reuse_prefix;
+    bool reuse_prefix, broken;    /* [step] broken: its logits were not numbers */
     td_stream watch;              /* [step] for stop strings */
     float *logits_out;            /* [count, vocab] of td_engine_logits, or NULL */
     int64_t first_step_ns, first_token_ns;
@@ -59,7 +59,7 @@ struct td_request {
 };
 
 /* What the sampler made of one row of logits. */
-typedef struct { int32_t token; float logprob; int top_count; bool go_on; td_logprob top[TD_LOGPROBS_MAX]; } td_sampled;
+typedef struct { int32_t token; float logprob; int top_count; bool go_on, broken; td_logprob top[TD_LOGPROBS_MAX]; } td_sampled;
 
 /* One request's rows in the running step. */
 typedef struct { td_request *request; int row, rows; int64_t position; } td_part;

@@ -6,6 +6,7 @@
  */
 #include "engine/engine.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -160,6 +161,14 @@ typedef struct {
     td_sampled *results;
 } sample_run;
 
+/* Minus infinity is allowed (a hook may mask); NaN and plus infinity are not. */
+static bool all_finite(const float *logits, int vocab)
+{
+    bool fine = true;
+    for (int i = 0; i < vocab; i++) fine &= logits[i] < INFINITY;
+    return fine;
+}
+
 static void sample_task(void *arg, int task, int worker)
 {
     sample_run *run = arg;
@@ -170,17 +179,19 @@ static void sample_task(void *arg, int task, int worker)
     td_sampler *sampler = &engine->samplers[worker];
     int vocab = engine->model->config.vocab;
     float *logits = engine->logits + (int64_t)task * vocab;
+    td_sampled *result = &run->results[task];
+    result->broken = !all_finite(logits, vocab);
     if (request->logits_out) memcpy(request->logits_out + wanted->position * vocab, logits, (size_t)vocab * sizeof(float));
     int32_t next = wanted->position + 1 < request->count ? request->tokens[wanted->position + 1] : -1;
     bool logprobs = o->logprobs > 0 && (wanted->samples || (o->prompt_logprobs && next >= 0));
     if (wanted->samples) {
-        run->results[task].go_on = !o->logits_fn || o->logits_fn(o->logits_user, request->tokens + request->prompt_count, (size_t)(request->count - request->prompt_count), logits, vocab);
+        result->go_on = !o->logits_fn || o->logits_fn(o->logits_user, request->tokens + request->prompt_count, (size_t)(request->count - request->prompt_count), logits, vocab);
         if (logprobs) memcpy(sampler->raw, logits, (size_t)vocab * sizeof(float));
         next = td_sample(sampler, o, request->tokens, request->prompt_count, request->count, logits);
         if (logprobs) logits = sampler->raw;
     }
-    run->results[task].token = next;
-    if (logprobs) run->results[task].top_count = td_logprobs(logits, vocab, next, TD_MIN(o->logprobs, TD_LOGPROBS_MAX), &run->results[task].logprob, run->results[task].top);
+    result->token = next;
+    if (logprobs) result->top_count = td_logprobs(logits, vocab, next, TD_MIN(o->logprobs, TD_LOGPROBS_MAX), &result->logprob, result->top);
 }
 
 /* Logits and tokens of up to logit_rows_max rows. */
@@ -206,7 +217,13 @@ static void sample_rows(td_engine *engine, const wanted_row *wanted, int count, 
     td_pool_run(engine->pool, count, sample_task, run);
     for (int i = 0; i < count; i++) {
         td_request *request = wanted[i].request;
-        if (wanted[i].samples && !run->results[i].go_on) {
+        if (run->results[i].broken) {
+            if (!request->broken) td_model_explain_nan(engine->model);
+            request->broken = true; /* ends below, behind its last row */
+        }
+        if (request->broken && (wanted[i].samples || wanted[i].position + 1 == request->count)) {
+            end_request(engine, request, TD_FINISH_ERROR, TD_E_FORMAT, td_error());
+        } else if (wanted[i].samples && !run->results[i].go_on) {
             end_request(engine, request, TD_FINISH_STOP, TD_OK, NULL);
         } else if (wanted[i].samples) {
             take_token(engine, request, run->results[i].token, run->results[i].logprob, run->results[i].top, run->results[i].top_count);

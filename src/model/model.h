@@ -84,4 +84,8 @@ struct td_model {
     td_model_info info;
 };
 
+/* After logits that are no numbers: looks through the weights (slow) and leaves a sentence for td_error that names the first tensor with NaN or infinity, or says that
+ * all weights are finite and the activations overflowed. Returns TD_E_FORMAT. */
+td_status td_model_explain_nan(const td_model *model);
+
 #endif
