@@ -16,7 +16,7 @@ demo: all
 	@$(BUILD)/tandem run -p "Once upon a time" --temp 0 --seed 1
 
 test: all
-	@meson test -C $(BUILD) --suite quick --print-errorlogs
+	@meson test -C $(BUILD) --suite quick --suite example --print-errorlogs
 
 check: test
 	@scripts/check
