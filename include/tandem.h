@@ -257,6 +257,42 @@ void td_request_free(td_request *request);   /* cancels when needed; NULL is all
 /* Logits of every position of a sequence: float32 [count, vocab_size], row i predicts the token after tokens[i]. Goes through the ordinary scheduler. */
 td_status td_engine_logits(td_engine *engine, const int32_t *tokens, size_t count, float *logits);
 
+/* ---- serve: HTTP ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct td_server td_server;
+
+typedef struct {
+    const char *host;          /* address to listen on; NULL: "127.0.0.1" */
+    int port;                  /* 0: 8080; -1: any free one (td_server_port tells) */
+    const char *model_name;    /* the id that clients see; NULL: the model's own name */
+    const char *api_key_file;  /* one key a line; NULL: no key is asked for */
+    const char *cors_origin;   /* "*" or one origin; NULL: no CORS headers */
+    const char *tls_cert_file, *tls_key_file; /* PEM; both or neither */
+    int connections_max;       /* 0: 4096 */
+    int requests_max;          /* handed to the engine at a time, as in td_engine_options; 0: 64 */
+    int queue_max;             /* completions waiting for that; more are answered with 429; 0: 256 */
+    int context_max;           /* as in td_engine_options */
+    uint64_t body_bytes_max;   /* 0: 32 MiB */
+    int idle_s;                /* a connection that says nothing for so long is closed; 0: 120 */
+    int keep_alive_s;          /* a silent stream gets a comment line so often; 0: 15 */
+    int request_s_max;         /* generation time of one request; 0: 3600 */
+    int drain_s;               /* how long a stopping server lets requests finish; 0: 30 */
+    bool log_prompts;          /* write request bodies to the log */
+} td_serve_options;
+
+/* Listens and answers /health with 503 until a model is attached. Errors: TD_E_INVALID, TD_E_IO (address in use), TD_E_FORMAT (keys, certificates). */
+td_status td_server_open(const td_serve_options *options, td_server **out);
+int td_server_port(const td_server *server);
+/* A td_progress: /health shows how far loading is. Returns false once the server was told to stop. */
+bool td_server_progress(void *server, const char *what, uint64_t done, uint64_t total);
+/* From now on requests are answered. Engine and model must outlive the server. Once only. */
+td_status td_server_attach(td_server *server, td_engine *engine, td_model *model);
+/* Waits until td_server_stop was called and every request ended or was handed back. */
+td_status td_server_wait(td_server *server);
+/* Lets running requests finish, refuses new ones; a second call ends running ones too. May be called from a signal handler. */
+void td_server_stop(td_server *server);
+void td_server_close(td_server *server); /* NULL is allowed */
+
 /* ---- tools ------------------------------------------------------------------------------------------------------------------------- */
 
 /* Tensor table of a checkpoint, sizes, and which side of the house each tensor belongs to; text or JSON in malloc'd memory (td_free). */

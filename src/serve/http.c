@@ -1,0 +1,322 @@
+/*
+ * http.c - the HTTP library's side, in its one thread: routing, framing, bodies, answers, SSE. A request is refused as early as possible: unknown
+ * path, missing key and oversized bodies before the body is read.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "serve/serve.h"
+
+enum { STREAM_BLOCK_BYTES = 16 << 10 };
+
+/* ---- answers --------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void add_headers(td_exchange *x, struct MHD_Response *response, const char *type)
+{
+    char number[16];
+    MHD_add_response_header(response, "Content-Type", type);
+    MHD_add_response_header(response, "X-Request-Id", x->id);
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (x->server->options.cors_origin) {
+        MHD_add_response_header(response, "Access-Control-Allow-Origin", x->server->options.cors_origin);
+        MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+        if (strcmp(x->server->options.cors_origin, "*")) MHD_add_response_header(response, "Vary", "Origin");
+    }
+    if (x->retry_after_s) {
+        snprintf(number, sizeof number, "%d", x->retry_after_s);
+        MHD_add_response_header(response, "Retry-After", number);
+    }
+    if (x->http == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
+    if (x->allow[0]) MHD_add_response_header(response, "Allow", x->allow);
+}
+
+static enum MHD_Result send_response(td_exchange *x, struct MHD_Response *response)
+{
+    if (!response) return MHD_NO;
+    int http = x->http ? x->http : 200;
+    atomic_fetch_add(&x->server->metrics.responses[http < TD_STATUS_CLASSES ? http : 500], 1);
+    enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)http, response);
+    MHD_destroy_response(response);
+    pthread_mutex_lock(&x->wake_lock);
+    x->phase = TD_PHASE_SENT;
+    pthread_mutex_unlock(&x->wake_lock);
+    return result;
+}
+
+/* Sends x->out, or the error that was set. */
+static enum MHD_Result send_answer(td_exchange *x)
+{
+    if (x->http >= 400 && !x->out.bytes) td_serve_error_body(x, x->http, x->code, x->param, x->message, &x->out);
+    if (x->out.failed) {
+        static const char body[] = "{\"error\":{\"message\":\"no memory for the answer\",\"type\":\"server_error\",\"param\":null,\"code\":\"out_of_memory\"}}";
+        x->http = 503;
+        struct MHD_Response *response = MHD_create_response_from_buffer(sizeof body - 1, (void *)(uintptr_t)body, MHD_RESPMEM_PERSISTENT);
+        if (response) add_headers(x, response, "application/json");
+        return send_response(x, response);
+    }
+    bool error = x->http >= 400;
+    struct MHD_Response *response = MHD_create_response_from_buffer(x->out.bytes, x->out.data ? x->out.data : (char *)(uintptr_t) "", x->out.bytes ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!response) return MHD_NO;
+    x->out = (td_buffer){0};
+    add_headers(x, response, !error && x->route && x->route->type ? x->route->type : "application/json");
+    return send_response(x, response);
+}
+
+/* MHD wants bytes of a stream. */
+static ssize_t read_stream(void *cls, uint64_t position, char *buffer, size_t room)
+{
+    td_exchange *x = cls;
+    (void)position;
+    for (;;) {
+        if (x->out_sent < x->out.bytes) {
+            size_t n = TD_MIN(room, x->out.bytes - x->out_sent);
+            memcpy(buffer, x->out.data + x->out_sent, n);
+            x->out_sent += n;
+            atomic_store(&x->last_sent_ns, td_now_ns());
+            return (ssize_t)n;
+        }
+        x->out_sent = 0;
+        if (x->out.failed || atomic_load(&x->gone)) return MHD_CONTENT_READER_END_WITH_ERROR;
+        td_buffer_clear(&x->out);
+        if (x->stream_over) return MHD_CONTENT_READER_END_OF_STREAM;
+        pthread_mutex_lock(&x->wake_lock);
+        x->ready = false;
+        pthread_mutex_unlock(&x->wake_lock);
+        td_generate_pump(x);
+        if (!x->stream_over && atomic_load(&x->server->phase) == TD_SERVER_ENDING) {
+            x->shape->fault(x, "the server is shutting down");
+            x->stream_over = true;
+        }
+        if (atomic_exchange(&x->ping, false) && !x->out.bytes && !x->stream_over) {
+            td_buffer_text(&x->out, ": keep-alive\n\n");
+            atomic_fetch_add(&x->server->metrics.stream_keep_alives, 1);
+        }
+        if (!x->out.bytes && !x->stream_over && td_exchange_sleep(x)) return 0;
+    }
+}
+
+static enum MHD_Result send_stream(td_exchange *x)
+{
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, x, NULL);
+    if (!response) return MHD_NO;
+    x->streaming = true;
+    add_headers(x, response, "text/event-stream; charset=utf-8");
+    MHD_add_response_header(response, "Cache-Control", "no-cache");
+    MHD_add_response_header(response, "X-Accel-Buffering", "no");
+    return send_response(x, response);
+}
+
+/* A whole answer: takes events until every choice ended, then formats once. */
+static enum MHD_Result collect(td_exchange *x)
+{
+    for (;;) {
+        pthread_mutex_lock(&x->wake_lock);
+        x->ready = false;
+        pthread_mutex_unlock(&x->wake_lock);
+        td_generate_pump(x);
+        for (int i = 0; i < x->choice_count; i++) {
+            td_choice *c = &x->choices[i];
+            if (!c->finished || (c->finish != TD_FINISH_ERROR && c->finish != TD_FINISH_CANCELLED)) continue;
+            td_fail(c->finish == TD_FINISH_ERROR && c->status < 0 ? c->status : TD_E_CANCELLED, "%s", c->message[0] ? c->message : "the server is shutting down");
+            td_serve_refuse_status(x, c->finish == TD_FINISH_ERROR && c->status < 0 ? c->status : TD_E_CANCELLED, NULL);
+            td_generate_abandon(x);
+            return send_answer(x);
+        }
+        if (x->choices_finished == x->choice_count) {
+            x->shape->whole(x);
+            return send_answer(x);
+        }
+        if (atomic_load(&x->gone)) return MHD_NO;
+        if (atomic_load(&x->server->phase) == TD_SERVER_ENDING) {
+            td_serve_refuse(x, 503, "shutting_down", NULL, "the server is shutting down");
+            td_generate_abandon(x);
+            return send_answer(x);
+        }
+        if (td_exchange_sleep(x)) return MHD_YES;
+    }
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static int count_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    (void)kind;
+    (void)value;
+    int *counts = cls;
+    if (!strcasecmp(key, "Content-Length")) counts[0]++;
+    if (!strcasecmp(key, "Transfer-Encoding")) counts[1] += strcasecmp(value ? value : "", "chunked") ? 2 : 1;
+    if (!strcasecmp(key, "Host")) counts[2]++;
+    return MHD_YES;
+}
+
+/* How long the body is must have one meaning, for us and for any proxy before us. */
+static td_status check_framing(td_exchange *x)
+{
+    int counts[3] = {0};
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, (MHD_KeyValueIterator)(void (*)(void))count_header, counts);
+    if (counts[0] > 1 || counts[1] > 1 || (counts[0] && counts[1]) || counts[2] > 1)
+        return td_serve_refuse(x, 400, "invalid_framing", NULL, "headers: expected one Content-Length, or Transfer-Encoding: chunked, and one Host, found several or others");
+    const char *length = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "Content-Length");
+    if (length && strspn(length, "0123456789") != strlen(length)) return td_serve_refuse(x, 400, "invalid_framing", NULL, "Content-Length: expected digits");
+    if (length && strtoull(length, NULL, 10) > x->server->options.body_bytes_max)
+        return td_serve_refuse(x, 413, "body_too_large", NULL, "body: expected at most %llu bytes, found %.20s", (unsigned long long)x->server->options.body_bytes_max, length);
+    return TD_OK;
+}
+
+static td_status find_route(td_exchange *x, const char *url, const char *method)
+{
+    bool path_known = false;
+    if (!strcmp(method, "HEAD")) method = "GET";
+    for (const td_route *r = td_routes; r->path; r++) {
+        if (strcmp(r->path, url)) continue;
+        if (!strcmp(r->method, method)) x->route = r;
+        path_known = true;
+        snprintf(x->allow, sizeof x->allow, "%s, OPTIONS", r->method);
+    }
+    if (x->route) {
+        x->allow[0] = 0;
+        if (x->route->shape) td_serve_random_id(x->id, sizeof x->id, x->route->shape->id_prefix);
+        return TD_OK;
+    }
+    if (path_known) return td_serve_refuse(x, 405, "method_not_allowed", NULL, "%.80s: expected %s, found %.20s", url, x->allow, method);
+    return td_serve_refuse(x, 404, "not_found", NULL, "%.200s: there is no such path", url);
+}
+
+static td_status check_request(td_exchange *x, const char *url, const char *method)
+{
+    TD_TRY(check_framing(x));
+    TD_TRY(find_route(x, url, method));
+    if (!x->route->open && !td_key_accepted(x)) return td_serve_refuse(x, 401, "invalid_api_key", NULL, "Authorization: expected \"Bearer\" and a valid API key");
+    td_server_phase phase = atomic_load(&x->server->phase);
+    if (!x->route->while_loading && phase == TD_SERVER_LOADING) {
+        x->retry_after_s = 2;
+        return td_serve_refuse(x, 503, "loading", NULL, "the model is still loading");
+    }
+    if (!x->route->quick && phase != TD_SERVER_READY) {
+        x->retry_after_s = 5;
+        return td_serve_refuse(x, 503, "shutting_down", NULL, "the server is shutting down");
+    }
+    return TD_OK;
+}
+
+/* CORS preflight: answered only when an origin was allowed by option. */
+static enum MHD_Result send_preflight(td_exchange *x)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
+    if (!response) return MHD_NO;
+    x->http = 204;
+    snprintf(x->allow, sizeof x->allow, "GET, POST, OPTIONS");
+    add_headers(x, response, "text/plain");
+    if (x->server->options.cors_origin) {
+        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+        MHD_add_response_header(response, "Access-Control-Allow-Headers", "Authorization, Content-Type, x-api-key, anthropic-version, anthropic-beta");
+        MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+    }
+    return send_response(x, response);
+}
+
+static void take_body(td_exchange *x, const char *data, size_t bytes)
+{
+    if (x->body.bytes + bytes > x->server->options.body_bytes_max) x->body_too_large = true;
+    if (x->body_too_large) td_buffer_free(&x->body);
+    else td_buffer_put(&x->body, data, bytes);
+}
+
+/* The body is complete. */
+static enum MHD_Result act(td_exchange *x)
+{
+    if (x->route->quick) {
+        if (x->route->quick(x) < 0 && !x->http) td_serve_refuse_status(x, TD_E_INTERNAL, NULL);
+        return send_answer(x);
+    }
+    if (x->body_too_large || x->body.failed) {
+        td_serve_refuse(x, 413, "body_too_large", NULL, "body: expected at most %llu bytes, found more", (unsigned long long)x->server->options.body_bytes_max);
+        return send_answer(x);
+    }
+    td_watch_add(x);
+    pthread_mutex_lock(&x->wake_lock);
+    x->phase = TD_PHASE_WORK;
+    bool pushed = td_jobs_push(x->server, x);
+    if (pushed) { /* the worker's hand-back waits for wake_lock */
+        x->suspended = true;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->wake_lock);
+    if (pushed) return MHD_YES;
+    td_serve_refuse(x, 503, "shutting_down", NULL, "the server is shutting down");
+    return send_answer(x);
+}
+
+/* Woken by an event or by the watcher before the worker was done: sleeps again. */
+static bool wait_for_worker(td_exchange *x)
+{
+    pthread_mutex_lock(&x->wake_lock);
+    bool waits = x->phase == TD_PHASE_WORK;
+    if (waits) {
+        x->suspended = true;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->wake_lock);
+    return waits;
+}
+
+static enum MHD_Result go_on(td_exchange *x)
+{
+    switch (td_exchange_phase(x)) {
+    case TD_PHASE_BODY: return act(x);
+    case TD_PHASE_WORK: return wait_for_worker(x) ? MHD_YES : go_on(x);
+    case TD_PHASE_ANSWER: return send_answer(x);
+    case TD_PHASE_GENERATE: return x->ask.stream ? send_stream(x) : collect(x);
+    default: return MHD_YES;
+    }
+}
+
+enum MHD_Result td_on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method, const char *version, const char *data, size_t *bytes, void **state)
+{
+    td_exchange *x = *state;
+    (void)version;
+    if (!x) {
+        x = td_exchange_open(cls, connection);
+        if (!x) return MHD_NO;
+        *state = x;
+        if (!strcmp(method, "OPTIONS") && check_framing(x) == TD_OK) return send_preflight(x);
+        x->http = 0;
+        return check_request(x, url, method) < 0 ? send_answer(x) : MHD_YES;
+    }
+    if (*bytes) {
+        take_body(x, data, *bytes);
+        *bytes = 0;
+        return MHD_YES;
+    }
+    return go_on(x);
+}
+
+void td_on_completed(void *cls, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+{
+    td_exchange *x = *state;
+    td_server *server = cls;
+    (void)connection;
+    if (!x) return;
+    *state = NULL;
+    double seconds = td_seconds_since(x->started_ns);
+    bool left = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    if (left && x->submitted) atomic_fetch_add(&server->metrics.disconnects, 1);
+    if (x->submitted) td_histogram_add(&server->metrics.request, seconds);
+    td_log(x->submitted || x->http >= 400 ? TD_LOG_INFO : TD_LOG_DEBUG, "serve", "request id=%s client=%s path=%s status=%d ms=%.1f prompt_tokens=%lld generated_tokens=%lld completions=%d end=%s", x->id, x->peer,
+           x->route ? x->route->path : "?", x->http ? x->http : 200, seconds * 1e3, (long long)(x->submitted ? td_usage_prompt(x, NULL) : 0), (long long)(x->submitted ? td_usage_generated(x, NULL) : 0),
+           x->choice_count, left ? "disconnect" : x->log_finish ? x->log_finish : "ok");
+    td_exchange_close(x);
+}
+
+void td_on_connection(void *cls, struct MHD_Connection *connection, void **socket_context, enum MHD_ConnectionNotificationCode code)
+{
+    td_server *server = cls;
+    (void)connection;
+    (void)socket_context;
+    atomic_fetch_add(&server->connections, code == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1);
+}
+

@@ -1,0 +1,34 @@
+/*
+ * metrics.h - what /metrics counts on the HTTP side: atomics, written from any thread, read without a lock. The engine's own numbers are read from
+ * td_engine_get_stats when somebody asks.
+ */
+#ifndef TD_SERVE_METRICS_H
+#define TD_SERVE_METRICS_H
+
+#include <stdatomic.h>
+
+#include "base/buffer.h"
+
+enum { TD_BUCKETS_MAX = 20, TD_ENDPOINTS = 12, TD_STATUS_CLASSES = 600 };
+
+/* Cumulative histogram in Prometheus' sense; bounds in seconds. */
+typedef struct {
+    atomic_ullong counts[TD_BUCKETS_MAX + 1];
+    atomic_ullong total, sum_ns;
+} td_histogram;
+
+typedef struct {
+    td_histogram ttft, tpot, queue, request, prompt;
+    atomic_ullong responses[TD_STATUS_CLASSES];  /* by HTTP status */
+    atomic_ullong prompt_tokens, cached_tokens, generated_tokens;
+    atomic_ullong finished[8];                   /* by td_finish */
+    atomic_ullong refused_queue, disconnects, stream_keep_alives, parser_warnings, connections_total;
+    atomic_ullong prompt_ns, decode_ns;
+} td_metrics;
+
+void td_histogram_add(td_histogram *histogram, double seconds);
+/* Appends HELP, TYPE and samples. */
+void td_histogram_put(td_buffer *out, const char *name, const char *help, const td_histogram *histogram);
+double td_histogram_quantile(const td_histogram *histogram, double share); /* upper bound of the bucket; seconds; 0 when empty */
+
+#endif
