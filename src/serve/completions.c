@@ -31,7 +31,10 @@ static void put_token(td_choice *c, int32_t id, const float *logprob, const td_l
     td_buffer_json(&c->lp[TOKENS], text ? text : "", bytes);
     td_free(text);
     td_buffer_format(&c->lp[OFFSETS], "%s%zu", comma, c->text_offset);
-    c->text_offset += bytes;
+    if (td_detokenize(server->model, &id, 1, 0, &text, &bytes) == TD_OK) { /* special tokens are not part of the text */
+        c->text_offset += bytes;
+        td_free(text);
+    }
     if (!logprob) {
         td_buffer_format(&c->lp[LOGPROBS], "%snull", comma);
         td_buffer_format(&c->lp[TOPS], "%snull", comma);

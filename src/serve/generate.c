@@ -2,6 +2,7 @@
  * generate.c - from a choice to engine options, and from engine events to pieces of an answer. Events are taken only while the answer's buffer is small,
  * so a slow reader costs its own buffer and the engine's bounded record of its own request.
  */
+#define _GNU_SOURCE
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

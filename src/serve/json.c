@@ -48,7 +48,7 @@ static td_status read_escape(reader *r)
     r->at++;
     if (r->at >= r->bytes || !strchr("\"\\/bfnrtu", r->text[r->at]) || !r->text[r->at]) return wrong(r, "an escape (one of \"\\/bfnrtu)");
     if (r->text[r->at++] != 'u') return TD_OK;
-    unsigned code, low;
+    unsigned code = 0, low = 0;
     TD_TRY(read_hex4(r, &code));
     if (code == 0) return td_fail(TD_E_INVALID, "JSON: the character U+0000 (\\u0000) at byte %zu is not accepted", r->at - 6);
     if (code >= 0xDC00 && code <= 0xDFFF) return td_fail(TD_E_INVALID, "JSON: expected a high surrogate before the low surrogate at byte %zu", r->at - 6);

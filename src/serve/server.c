@@ -1,6 +1,7 @@
 /*
  * server.c - a server's life: listen, load, serve, drain, end. One MHD thread with epoll, two workers, one watcher; every limit is set here.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -107,7 +107,6 @@ td_status td_chat_render(const td_model *model, const char *messages_json, const
     *out = text.data;
     return TD_OK;
 }
-void td_free(void *memory) { free(memory); }
 
 /* ---- engine --------------------------------------------------------------------------------------------------------------------------------------------- */
 

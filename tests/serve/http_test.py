@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""The server over the fake engine: shapes, streams, queueing, lost clients, shutdown. http_test.py SERVE_FAKE"""
+import json
+import pathlib
+import signal
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from served import Server  # noqa: E402
+
+FAKE = [sys.argv[1], "fake"]
+CHAT = "/v1/chat/completions"
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def say(text, **more):
+    return {"messages": [{"role": "user", "content": f"SAY:{text}|"}], **more}
+
+
+def eventually(condition, seconds=5):
+    until = time.time() + seconds
+    while time.time() < until:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@test
+def chat_whole_and_streamed_are_the_same():
+    with Server(FAKE) as s:
+        text = "héllo wörld 日本 \U0001F600"
+        status, whole = s.post(CHAT, say(text))
+        assert status == 200 and whole["object"] == "chat.completion", whole
+        assert whole["choices"][0]["message"] == {"role": "assistant", "content": text, "refusal": None}
+        assert whole["choices"][0]["finish_reason"] == "stop"
+        usage = whole["usage"]
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] and usage["completion_tokens"] == len(text.encode()) + 1
+        events = s.stream(CHAT, say(text, stream_options={"include_usage": True}))
+        assert events[-1] == "[DONE]" and events[-2]["choices"] == [] and events[-2]["usage"] == usage
+        assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+        assert "".join(e["choices"][0]["delta"].get("content", "") for e in events[:-2]) == text
+        assert [e["choices"][0]["finish_reason"] for e in events[:-2]] == [None] * (len(events) - 3) + ["stop"]
+        assert "timings" in events[-3] and events[-3]["timings"]["predicted_n"] == usage["completion_tokens"]
+        assert len({e["id"] for e in events[:-1]}) == 1
+
+
+@test
+def same_seed_same_text_and_n():
+    with Server(FAKE) as s:
+        one = s.post("/v1/completions", {"prompt": "x", "seed": 5, "n": 3, "max_tokens": 30})[1]
+        two = s.post("/v1/completions", {"prompt": "x", "seed": 5, "n": 3, "max_tokens": 30})[1]
+        texts = [c["text"] for c in one["choices"]]
+        assert texts == [c["text"] for c in two["choices"]] and len(set(texts)) == 3
+        assert [c["index"] for c in one["choices"]] == [0, 1, 2]
+        events = s.stream("/v1/completions", {"prompt": "x", "seed": 5, "n": 3, "max_tokens": 30})
+        streamed = ["".join(e["choices"][0]["text"] for e in events[:-1] if e["choices"][0]["index"] == i) for i in range(3)]
+        assert streamed == texts
+        a, b = (s.post("/v1/completions", {"prompt": "x", "max_tokens": 30})[1]["choices"][0]["text"] for _ in range(2))
+        assert a != b, "no seed: random"
+
+
+@test
+def completions_echo_logprobs_and_batches():
+    with Server(FAKE) as s:
+        _, r = s.post("/v1/completions", {"prompt": ["ab", [99, 100]], "max_tokens": 4, "echo": True, "logprobs": 2, "seed": 1, "return_tokens": True})
+        assert [c["text"][:2] for c in r["choices"]] == ["ab", "ab"] and len(r["choices"][1]["text"]) == 6
+        lp = r["choices"][1]["logprobs"]
+        assert len({len(lp[k]) for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset")}) == 1
+        assert lp["token_logprobs"][0] is None and len(lp["top_logprobs"][1]) == 2 and len(r["choices"][0]["tokens"]) == 4
+        _, r = s.post("/v1/completions", {"prompt": "abc", "max_tokens": 0, "echo": True})
+        assert r["choices"][0]["text"] == "abc" and r["usage"]["completion_tokens"] == 0
+        _, r = s.post("/v1/completions", {"prompt": "SAY:one two three|", "stop": [" three"], "max_tokens": 50})
+        assert r["choices"][0]["finish_reason"] == "stop"
+
+
+@test
+def logprobs_of_chat():
+    with Server(FAKE) as s:
+        _, r = s.post(CHAT, say("ab", logprobs=True, top_logprobs=3))
+        content = r["choices"][0]["logprobs"]["content"]
+        assert [t["token"] for t in content] == ["a", "b", "<eos>"] and len(content[0]["top_logprobs"]) == 3 and content[0]["bytes"] == [97]
+        events = s.stream(CHAT, say("é", logprobs=True))
+        tokens = [t for e in events[:-1] for t in (e["choices"][0]["logprobs"] or {"content": []})["content"]]
+        assert len(tokens) == 3 and tokens[0]["bytes"] is None, "half a character has no text of its own"
+
+
+@test
+def tokens_and_templates():
+    with Server(FAKE) as s:
+        assert s.post("/tokenize", {"content": "ab", "add_special": True})[1] == {"tokens": [1, 99, 100]}
+        assert s.post("/tokenize", {"content": "a", "with_pieces": True})[1] == {"tokens": [{"id": 99, "piece": "a"}]}
+        assert s.post("/detokenize", {"tokens": [99, 100]})[1] == {"content": "ab"}
+        assert s.post("/apply-template", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]})[1] == {"prompt": "<user>ab\n<assistant>"}
+
+
+@test
+def loading_then_ready():
+    with Server(FAKE, env={"FAKE_LOAD_MS": "600"}, ready=False) as s:
+        status, data, headers = s.get("/health")
+        assert status == 503 and json.loads(data)["status"] == "loading model" and "retry-after" in headers
+        assert s.post(CHAT, say("x"))[0] == 503 and s.get("/metrics")[0] == 200
+        s.wait_ready()
+        assert s.post(CHAT, say("x"))[0] == 200
+    with Server(FAKE, env={"FAKE_DEGRADED": "worker b:2 is gone"}) as s:
+        assert json.loads(s.get("/health")[1]) == {"status": "degraded", "reason": "worker b:2 is gone"}
+
+
+@test
+def full_queue_is_429():
+    with Server(FAKE, "--parallel", "2", "--queue", "3") as s:
+        streams = []
+        for _ in range(5):
+            c = s.connect()
+            c.request("POST", CHAT, json.dumps({**say("x"), "messages": [{"role": "user", "content": "NEVER"}], "stream": True}))
+            streams.append(c)
+        assert eventually(lambda: s.metrics()["tandem_requests_waiting"] == 3)
+        status, data, headers = s.request("POST", CHAT, say("x"))
+        assert status == 429 and headers["retry-after"] == "1" and json.loads(data)["error"]["type"] == "rate_limit_error", data
+        for c in streams:
+            c.close()
+        assert eventually(lambda: s.post(CHAT, say("x"))[0] == 200), "places come back when clients leave"
+        assert s.metrics()["tandem_queue_refused_total"] >= 1
+
+
+@test
+def disconnect_cancels():
+    for stream in (True, False):
+        with Server(FAKE, env={"FAKE_STEP_US": "2000"}) as s:
+            c = s.connect()
+            c.request("POST", CHAT, json.dumps({"messages": [{"role": "user", "content": "NEVER"}], "stream": stream}))
+            assert eventually(lambda: s.metrics()["tandem_requests_running"] == 1)
+            c.sock.shutdown(socket.SHUT_RDWR)
+            c.close()
+            assert eventually(lambda: s.metrics()["tandem_requests_running"] == 0, 1.0), "within a step and a tick"
+            assert s.metrics()["tandem_disconnects_total"] == 1
+
+
+@test
+def faults_in_the_middle():
+    with Server(FAKE) as s:
+        status, r = s.post(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
+        assert status == 503 and "fake:1" in r["error"]["message"]
+        events = s.stream(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
+        assert "fake:1" in events[-1]["error"]["message"] and sum(bool(e.get("choices") and e["choices"][0]["delta"].get("content")) for e in events) == 3
+
+
+@test
+def slow_reader_holds_nobody():
+    with Server(FAKE, env={"FAKE_STEP_US": "20"}) as s:
+        slow = s.connect()
+        slow.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 4000, "stream": True, "logprobs": 5}))
+        time.sleep(0.3)  # reads nothing
+        start = time.time()
+        for _ in range(5):
+            assert s.post(CHAT, say("quick"))[0] == 200
+        assert time.time() - start < 3
+        events = [line for line in slow.getresponse() if line.startswith(b"data: ")]
+        assert events[-1] == b"data: [DONE]\n" and len(events) > 4000
+
+
+@test
+def keep_alive_comments():
+    with Server(FAKE, "--keep-alive", "1") as s:
+        c = s.connect()
+        c.request("POST", CHAT, json.dumps({"messages": [{"role": "user", "content": "NEVER"}], "stream": True}))
+        answer = c.getresponse()
+        lines = [answer.readline() for _ in range(5)]
+        assert b": keep-alive\n" in lines, lines
+        c.close()
+
+
+@test
+def shutdown_finishes_and_refuses():
+    with Server(FAKE, env={"FAKE_STEP_US": "3000"}) as s:
+        got = []
+        reader = threading.Thread(target=lambda: got.extend(s.stream(CHAT, say("x" * 200))))
+        idle = s.connect()
+        idle.request("GET", "/health")
+        idle.getresponse().read()
+        reader.start()
+        assert eventually(lambda: s.metrics()["tandem_requests_running"] == 1)
+        s.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        idle.request("POST", CHAT, json.dumps(say("late")))
+        assert idle.getresponse().status == 503
+        idle.close()
+        assert s.process.wait(10) == 0
+        reader.join()
+        assert got[-1] == "[DONE]" and "".join(e["choices"][0]["delta"].get("content", "") for e in got[:-1]) == "x" * 200
+    with Server(FAKE, "--drain", "1") as s:
+        c = s.connect()
+        c.request("POST", CHAT, json.dumps({"messages": [{"role": "user", "content": "NEVER"}], "stream": True}))
+        answer = c.getresponse()
+        assert s.stop() == 0 and b"shutting down" in answer.read()
+
+
+@test
+def head_options_methods():
+    with Server(FAKE) as s:
+        assert s.request("HEAD", "/health")[:2] == (200, b"")
+        status, _, headers = s.request("DELETE", CHAT)
+        assert status == 405 and "POST" in headers["allow"]
+        assert "access-control-allow-origin" not in s.get("/health")[2]
+    with Server(FAKE, "--cors", "https://a.example") as s:
+        status, _, headers = s.request("OPTIONS", CHAT, headers={"Origin": "https://a.example"})
+        assert status == 204 and headers["access-control-allow-origin"] == "https://a.example" and "POST" in headers["access-control-allow-methods"]
+
+
+def main():
+    failed = 0
+    chosen = sys.argv[2:]
+    for function in TESTS:
+        if chosen and function.__name__ not in chosen:
+            continue
+        start = time.time()
+        try:
+            function()
+            print(f"ok   {function.__name__} ({time.time() - start:.1f} s)", flush=True)
+        except Exception as error:  # noqa: BLE001: a test may fail in any way
+            failed += 1
+            import traceback
+            traceback.print_exc()
+            print(f"FAIL {function.__name__}: {error!r}", flush=True)
+    print(f"{len(TESTS) - failed} of {len(TESTS)} passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
