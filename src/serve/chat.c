@@ -102,7 +102,7 @@ static void put_logprobs(td_choice *c, td_buffer *out)
 static void put_head(td_exchange *x, const char *object)
 {
     td_buffer_format(&x->out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", x->id, object, (long long)x->created_s);
-    td_json_text(&x->out, x->server->name);
+    td_body_text(&x->out, x->server->name);
     td_buffer_format(&x->out, ",\"system_fingerprint\":\"fp_%016llx\",", (unsigned long long)x->server->info->fingerprint);
 }
 

@@ -101,7 +101,7 @@ static void put_prompt(const td_choice *c, td_buffer *text)
 static void put_head(td_exchange *x)
 {
     td_buffer_format(&x->out, "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", x->id, (long long)x->created_s);
-    td_json_text(&x->out, x->server->name);
+    td_body_text(&x->out, x->server->name);
     td_buffer_format(&x->out, ",\"system_fingerprint\":\"fp_%016llx\",", (unsigned long long)x->server->info->fingerprint);
 }
 

@@ -71,19 +71,19 @@ void td_serve_error_body(const td_exchange *x, int http, const char *code, const
     bool anthropic = x->shape ? x->shape->anthropic : x->route && !strncmp(x->route->path, "/v1/messages", 12);
     if (anthropic) {
         td_buffer_format(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", type_of(http, true));
-        td_json_text(out, message);
+        td_body_text(out, message);
         td_buffer_text(out, "},\"request_id\":");
-        td_json_text(out, x->id);
+        td_body_text(out, x->id);
         td_buffer_text(out, "}");
         return;
     }
     td_buffer_text(out, "{\"error\":{\"message\":");
-    td_json_text(out, message);
+    td_body_text(out, message);
     td_buffer_format(out, ",\"type\":\"%s\",\"param\":", type_of(http, false));
-    if (param && *param) td_json_text(out, param);
+    if (param && *param) td_body_text(out, param);
     else td_buffer_text(out, "null");
     td_buffer_text(out, ",\"code\":");
-    if (code && *code) td_json_text(out, code);
+    if (code && *code) td_body_text(out, code);
     else td_buffer_text(out, "null");
     td_buffer_text(out, "}}");
 }

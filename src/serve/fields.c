@@ -52,7 +52,7 @@ static td_status take(td_exchange *x, const td_field *f, const cJSON *value)
     if (!(kind & f->kinds)) {
         char expected[96];
         name_kinds(f->kinds, expected, sizeof expected);
-        const char *found = kind & TD_KIND_NUMBER && f->kinds & TD_KIND_INT && isfinite(value->valuedouble) ? "a fraction" : td_json_kind(value);
+        const char *found = kind & TD_KIND_NUMBER && f->kinds & TD_KIND_INT && isfinite(value->valuedouble) ? "a fraction" : td_body_kind(value);
         return td_serve_refuse(x, 400, "invalid_type", f->name, "%s: expected %s, found %s", f->name, expected, found);
     }
     if (kind & TD_KIND_NUMBER) {

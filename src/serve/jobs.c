@@ -10,9 +10,9 @@
 /* Parses the body and lets the route do its work. On return the exchange has an answer or generates. */
 static void do_job(td_exchange *x)
 {
-    td_status status = td_json_parse(x->body.data ? x->body.data : "", x->body.bytes, &x->json);
+    td_status status = td_body_parse(x->body.data ? x->body.data : "", x->body.bytes, &x->json);
     if (status < 0) td_serve_refuse_status(x, status, NULL);
-    else if (!cJSON_IsObject(x->json)) status = td_serve_refuse(x, 400, "invalid_value", NULL, "body: expected a JSON object, found %s", td_json_kind(x->json));
+    else if (!cJSON_IsObject(x->json)) status = td_serve_refuse(x, 400, "invalid_value", NULL, "body: expected a JSON object, found %s", td_body_kind(x->json));
     if (x->server->options.log_prompts) td_log(TD_LOG_INFO, "serve", "body id=%s %.900s", x->id, x->body.data ? x->body.data : "");
     td_buffer_free(&x->body);
     if (status == TD_OK) {

@@ -17,7 +17,7 @@ static td_status join_parts(td_exchange *x, const cJSON *parts, const char *wher
     for (const cJSON *part = parts->child; part; part = part->next, index++) {
         char path[96];
         snprintf(path, sizeof path, "%s.content[%d]", where, index);
-        if (!cJSON_IsObject(part)) return td_serve_refuse(x, 400, "invalid_value", path, "%s: expected an object, found %s", path, td_json_kind(part));
+        if (!cJSON_IsObject(part)) return td_serve_refuse(x, 400, "invalid_value", path, "%s: expected an object, found %s", path, td_body_kind(part));
         const char *type = td_fields_string(part, "type"), *text = td_fields_string(part, "text");
         if (!type) return td_serve_refuse(x, 400, "missing_required_parameter", path, "%s.type: expected a string", path);
         if (strcmp(type, "text") && strcmp(type, "input_text") && strcmp(type, "output_text"))
@@ -32,12 +32,12 @@ static td_status join_parts(td_exchange *x, const cJSON *parts, const char *wher
 static td_status check_calls(td_exchange *x, const cJSON *calls, const char *where)
 {
     static const char *const members[] = {"id", "type", "function", "index", NULL}, *const function_members[] = {"name", "arguments", NULL};
-    if (!cJSON_IsArray(calls)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.tool_calls: expected an array, found %s", where, td_json_kind(calls));
+    if (!cJSON_IsArray(calls)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.tool_calls: expected an array, found %s", where, td_body_kind(calls));
     int index = 0;
     for (cJSON *call = calls->child; call; call = call->next, index++) {
         char path[96];
         snprintf(path, sizeof path, "%s.tool_calls[%d]", where, index);
-        if (!cJSON_IsObject(call)) return td_serve_refuse(x, 400, "invalid_value", path, "%s: expected an object, found %s", path, td_json_kind(call));
+        if (!cJSON_IsObject(call)) return td_serve_refuse(x, 400, "invalid_value", path, "%s: expected an object, found %s", path, td_body_kind(call));
         TD_TRY(td_fields_only(x, call, path, members));
         cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
         if (!cJSON_IsObject(function)) return td_serve_refuse(x, 400, "missing_required_parameter", path, "%s.function: expected an object", path);
@@ -64,7 +64,7 @@ static td_status check_content(td_exchange *x, const cJSON *message, const char 
             return status;
         }
     } else {
-        return td_serve_refuse(x, 400, "invalid_value", where, "%s.content: expected a string or an array of parts, found %s", where, td_json_kind(content));
+        return td_serve_refuse(x, 400, "invalid_value", where, "%s.content: expected a string or an array of parts, found %s", where, td_body_kind(content));
     }
     cJSON_DeleteItemFromObjectCaseSensitive(copy, "content");
     bool added = cJSON_AddStringToObject(copy, "content", text.data ? text.data : "") != NULL;
@@ -79,7 +79,7 @@ static td_status check_message(td_exchange *x, const cJSON *message, int index, 
     static const char *const members[] = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "refusal", "annotations", "audio", "function_call", NULL};
     char where[48];
     snprintf(where, sizeof where, "messages[%d]", index);
-    if (!cJSON_IsObject(message)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected an object, found %s", where, td_json_kind(message));
+    if (!cJSON_IsObject(message)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected an object, found %s", where, td_body_kind(message));
     TD_TRY(td_fields_only(x, message, where, members));
     const char *role = td_fields_string(message, "role");
     if (!role) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s.role: expected a string", where);
@@ -89,7 +89,7 @@ static td_status check_message(td_exchange *x, const cJSON *message, int index, 
     static const char *const texts[] = {"name", "tool_call_id", "reasoning_content", "reasoning"};
     for (size_t i = 0; i < TD_COUNT(texts); i++) {
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(message, texts[i]);
-        if (value && !cJSON_IsString(value) && !cJSON_IsNull(value)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.%s: expected a string, found %s", where, texts[i], td_json_kind(value));
+        if (value && !cJSON_IsString(value) && !cJSON_IsNull(value)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.%s: expected a string, found %s", where, texts[i], td_body_kind(value));
     }
     static const char *const refused[] = {"audio", "function_call", "refusal", "annotations"};
     for (size_t i = 0; i < TD_COUNT(refused); i++) {
@@ -141,7 +141,7 @@ td_status td_tools_check(td_exchange *x, const cJSON *tools)
     for (const cJSON *tool = tools->child; tool; tool = tool->next, index++) {
         char where[48];
         snprintf(where, sizeof where, "tools[%d]", index);
-        if (!cJSON_IsObject(tool)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected an object, found %s", where, td_json_kind(tool));
+        if (!cJSON_IsObject(tool)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected an object, found %s", where, td_body_kind(tool));
         const char *type = td_fields_string(tool, "type");
         if (!type || strcmp(type, "function")) return td_serve_refuse(x, 400, "unsupported_value", where, "%s.type: expected \"function\", found \"%.40s\"", where, type ? type : "");
         TD_TRY(td_fields_only(x, tool, where, members));
@@ -151,7 +151,7 @@ td_status td_tools_check(td_exchange *x, const cJSON *tools)
         const char *name = td_fields_string(function, "name");
         if (!name || !*name || strlen(name) > 128) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.name: expected a string of 1 to 128 bytes", where);
         const cJSON *parameters = cJSON_GetObjectItemCaseSensitive(function, "parameters");
-        if (parameters && !cJSON_IsObject(parameters) && !cJSON_IsNull(parameters)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.parameters: expected an object (JSON schema), found %s", where, td_json_kind(parameters));
+        if (parameters && !cJSON_IsObject(parameters) && !cJSON_IsNull(parameters)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.parameters: expected an object (JSON schema), found %s", where, td_body_kind(parameters));
     }
     return TD_OK;
 }
@@ -166,7 +166,7 @@ static void arguments_to_objects(cJSON *messages)
         for (cJSON *call = calls ? calls->child : NULL; call; call = call->next) {
             cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function"), *object = NULL;
             const char *text = function ? td_fields_string(function, "arguments") : NULL;
-            if (text && td_json_parse(text, strlen(text), &object) == TD_OK && cJSON_IsObject(object)) cJSON_ReplaceItemInObjectCaseSensitive(function, "arguments", object);
+            if (text && td_body_parse(text, strlen(text), &object) == TD_OK && cJSON_IsObject(object)) cJSON_ReplaceItemInObjectCaseSensitive(function, "arguments", object);
             else cJSON_Delete(object);
         }
     }
@@ -259,7 +259,7 @@ static td_status take_ids(td_exchange *x, const cJSON *ids, const char *param, t
     if (!out->tokens) return td_fail(TD_E_MEMORY, "%s: no memory", param);
     for (const cJSON *id = ids->child; id; id = id->next, n++) {
         double value = cJSON_IsNumber(id) ? id->valuedouble : -1;
-        if (!cJSON_IsNumber(id)) return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected token ids only, found %s at index %zu", param, td_json_kind(id), n);
+        if (!cJSON_IsNumber(id)) return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected token ids only, found %s at index %zu", param, td_body_kind(id), n);
         if (!(value >= 0 && value < x->server->info->vocab_size) || value != floor(value))
             return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected token ids from 0 to %d, found %g at index %zu", param, x->server->info->vocab_size - 1, value, n);
         out->tokens[n] = (int32_t)value;
@@ -278,7 +278,7 @@ static td_status take_one(td_exchange *x, const cJSON *value, const char *param,
         out->text = value->valuestring;
         out->text_bytes = bytes;
     } else {
-        return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected a string or an array of token ids, found %s", param, td_json_kind(value));
+        return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected a string or an array of token ids, found %s", param, td_body_kind(value));
     }
     if (out->count == 0) return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected at least one token, found an empty prompt", param);
     return TD_OK;

@@ -19,7 +19,7 @@
 #include <microhttpd.h>
 
 #include "base/arena.h"
-#include "serve/json.h"
+#include "serve/body.h"
 #include "serve/metrics.h"
 
 enum {

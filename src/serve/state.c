@@ -15,7 +15,7 @@ td_status td_answer_health(td_exchange *x)
         td_buffer_format(&x->out, "{\"status\":\"%s\"", stats.degraded ? "degraded" : "ok");
         if (stats.degraded) {
             td_buffer_text(&x->out, ",\"reason\":");
-            td_json_text(&x->out, stats.degraded_reason);
+            td_body_text(&x->out, stats.degraded_reason);
         }
         td_buffer_text(&x->out, "}");
         return TD_OK;
@@ -28,7 +28,7 @@ td_status td_answer_health(td_exchange *x)
     }
     pthread_mutex_lock(&server->progress_lock);
     td_buffer_text(&x->out, "{\"status\":\"loading model\",\"what\":");
-    td_json_text(&x->out, server->progress_what);
+    td_body_text(&x->out, server->progress_what);
     td_buffer_format(&x->out, ",\"progress\":%.4f,\"error\":{\"code\":503,\"message\":\"Loading model\",\"type\":\"unavailable_error\"}}", server->progress_share);
     pthread_mutex_unlock(&server->progress_lock);
     return TD_OK;
@@ -39,16 +39,16 @@ td_status td_answer_models(td_exchange *x)
     const td_server *server = x->server;
     const td_model_info *info = server->info;
     td_buffer_text(&x->out, "{\"object\":\"list\",\"data\":[{\"id\":");
-    td_json_text(&x->out, server->name);
+    td_body_text(&x->out, server->name);
     td_buffer_format(&x->out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tandem\",\"max_model_len\":%d,\"type\":\"model\",\"display_name\":", (long long)server->started_s, server->context_max);
-    td_json_text(&x->out, server->name);
+    td_body_text(&x->out, server->name);
     td_buffer_format(&x->out, ",\"meta\":{\"family\":\"%s\",\"format\":\"%s\",\"dtype\":\"%s\",\"n_vocab\":%d,\"n_ctx_train\":%d,\"n_embd\":%d,\"n_layer\":%d,\"n_params\":%llu,\"size\":%llu,\"experts\":%d,\"experts_per_token\":%d}}],",
                      info->family ? info->family : "", info->format ? info->format : "", info->dtype ? info->dtype : "", info->vocab_size, info->context_max, info->d_model, info->layers,
                      (unsigned long long)info->parameters, (unsigned long long)info->weight_bytes, info->experts, info->experts_per_token);
     td_buffer_text(&x->out, "\"has_more\":false,\"first_id\":");
-    td_json_text(&x->out, server->name);
+    td_body_text(&x->out, server->name);
     td_buffer_text(&x->out, ",\"last_id\":");
-    td_json_text(&x->out, server->name);
+    td_body_text(&x->out, server->name);
     td_buffer_text(&x->out, "}");
     return TD_OK;
 }
@@ -59,7 +59,7 @@ td_status td_answer_props(td_exchange *x)
     td_engine_stats stats;
     td_engine_get_stats(server->engine, &stats);
     td_buffer_text(&x->out, "{\"model_alias\":");
-    td_json_text(&x->out, server->name);
+    td_body_text(&x->out, server->name);
     td_buffer_format(&x->out, ",\"total_slots\":%d,\"queue_max\":%d,\"n_ctx\":%d,\"has_chat_template\":%s,\"modalities\":{\"vision\":false,\"audio\":false},\"build_info\":\"tandem %s\",", server->options.requests_max,
                      server->options.queue_max, server->context_max, server->info->has_chat_template ? "true" : "false", td_version());
     td_buffer_format(&x->out, "\"default_generation_settings\":{\"n_ctx\":%d,\"params\":{\"temperature\":1.0,\"top_p\":1.0,\"top_k\":0,\"min_p\":0.0,\"seed\":-1}},\"engine\":{\"threads\":%d,\"micro_batches\":%d,\"isa\":\"%s\",",
@@ -97,7 +97,7 @@ td_status td_answer_state(td_exchange *x)
     pthread_mutex_unlock(&server->admit_lock);
     td_buffer *out = &x->out;
     td_buffer_format(out, "{\"time_ms\":%.1f,\"uptime_s\":%.1f,\"model\":", (double)td_now_ns() * 1e-6, td_seconds_since(server->started_ns));
-    td_json_text(out, server->name);
+    td_body_text(out, server->name);
     td_buffer_format(out, ",\"family\":\"%s\",\"layers\":%d,\"experts\":%d,\"experts_per_token\":%d,\"context\":%d,\"running\":%d,\"waiting\":%d,\"slots_total\":%d,", server->info->family ? server->info->family : "",
                      server->info->layers, server->info->experts, server->info->experts_per_token, server->context_max, running, waiting, server->options.requests_max);
     td_buffer_format(out, "\"engine\":{\"steps\":%llu,\"prompt_tokens\":%llu,\"cached_tokens\":%llu,\"decoded_tokens\":%llu,\"running\":%d,\"waiting\":%d,\"kv_pages\":%llu,\"kv_pages_used\":%llu,\"kv_page_tokens\":%llu,",
@@ -105,7 +105,7 @@ td_status td_answer_state(td_exchange *x)
                      (unsigned long long)s.kv_pages, (unsigned long long)s.kv_pages_used, (unsigned long long)s.kv_page_tokens);
     td_buffer_format(out, "\"step_ms\":%.3f,\"threads\":%d,\"micro_batches\":%d,\"isa\":\"%s\",\"degraded\":%s,\"degraded_reason\":", s.step_ms_mean, s.threads, s.micro_batches, s.isa ? s.isa : "",
                      s.degraded ? "true" : "false");
-    td_json_text(out, s.degraded_reason);
+    td_body_text(out, s.degraded_reason);
     td_buffer_format(out, ",\"weight_bytes\":%llu,\"kv_bytes\":%llu},\"ttft_p50_s\":%g,\"tpot_p50_s\":%g,\"workers\":", (unsigned long long)s.weight_bytes, (unsigned long long)s.kv_bytes,
                      td_histogram_quantile(&server->metrics.ttft, 0.5), td_histogram_quantile(&server->metrics.tpot, 0.5));
     put_workers(server, out);
@@ -173,7 +173,7 @@ static void put_worker_numbers(td_server *server, td_buffer *out)
     char *text;
     cJSON *root = NULL;
     if (td_engine_workers_json(server->engine, &text) < 0) return;
-    if (td_json_parse(text, strlen(text), &root) == TD_OK) {
+    if (td_body_parse(text, strlen(text), &root) == TD_OK) {
         const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers");
         td_buffer_text(out, "# HELP tandem_worker Numbers of each FFN worker.\n# TYPE tandem_worker gauge\n");
         for (const cJSON *w = cJSON_IsArray(workers) ? workers->child : NULL; w; w = w->next) {
@@ -181,7 +181,7 @@ static void put_worker_numbers(td_server *server, td_buffer *out)
             for (const cJSON *item = w->child; item; item = item->next) {
                 if (!cJSON_IsNumber(item) && !cJSON_IsBool(item)) continue;
                 td_buffer_text(out, "tandem_worker{worker=");
-                td_json_text(out, name ? name : "?");
+                td_body_text(out, name ? name : "?");
                 td_buffer_format(out, ",what=\"%s\"} %.15g\n", item->string, cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsTrue(item));
             }
         }

@@ -24,7 +24,7 @@ static td_status take_model(td_exchange *x, const td_field *f, const cJSON *valu
 
 static td_status add_stop(td_exchange *x, const cJSON *value, const char *name)
 {
-    if (!cJSON_IsString(value)) return td_serve_refuse(x, 400, "invalid_type", name, "%s: expected strings, found %s", name, td_json_kind(value));
+    if (!cJSON_IsString(value)) return td_serve_refuse(x, 400, "invalid_type", name, "%s: expected strings, found %s", name, td_body_kind(value));
     size_t bytes = strlen(value->valuestring);
     if (bytes == 0 || bytes > 1024) return td_serve_refuse(x, 400, "invalid_value", name, "%s: expected strings of 1 to 1024 bytes, found %zu", name, bytes);
     if (x->ask.stop_count == TD_SERVE_STOPS_MAX) return td_serve_refuse(x, 400, "invalid_value", name, "%s: expected at most %d strings, found more", name, TD_SERVE_STOPS_MAX);
@@ -52,7 +52,7 @@ static td_status take_bias(td_exchange *x, const td_field *f, const cJSON *value
         if (!*item->string || *end || strlen(item->string) > 9 || token < 0 || token >= x->server->info->vocab_size)
             return td_serve_refuse(x, 400, "invalid_value", f->name, "logit_bias: expected token ids from 0 to %d as names, found \"%.40s\"", x->server->info->vocab_size - 1, item->string);
         if (!cJSON_IsNumber(item) || !(item->valuedouble >= -100 && item->valuedouble <= 100))
-            return td_serve_refuse(x, 400, "invalid_value", f->name, "logit_bias: expected numbers from -100 to 100, found %s for token %ld", cJSON_IsNumber(item) ? "another" : td_json_kind(item), token);
+            return td_serve_refuse(x, 400, "invalid_value", f->name, "logit_bias: expected numbers from -100 to 100, found %s for token %ld", cJSON_IsNumber(item) ? "another" : td_body_kind(item), token);
         x->ask.bias[i] = (td_logit_bias){.token = (int32_t)token, .bias = (float)item->valuedouble};
     }
     x->ask.bias_count = count;
@@ -72,7 +72,7 @@ static td_status take_stream_options(td_exchange *x, const td_field *f, const cJ
     static const char *const members[] = {"include_usage", "include_obfuscation", NULL};
     TD_TRY(td_fields_only(x, value, f->name, members));
     const cJSON *usage = cJSON_GetObjectItemCaseSensitive(value, "include_usage"), *noise = cJSON_GetObjectItemCaseSensitive(value, "include_obfuscation");
-    if (usage && !cJSON_IsBool(usage) && !cJSON_IsNull(usage)) return td_serve_refuse(x, 400, "invalid_type", f->name, "stream_options.include_usage: expected a boolean, found %s", td_json_kind(usage));
+    if (usage && !cJSON_IsBool(usage) && !cJSON_IsNull(usage)) return td_serve_refuse(x, 400, "invalid_type", f->name, "stream_options.include_usage: expected a boolean, found %s", td_body_kind(usage));
     if (noise && !cJSON_IsFalse(noise) && !cJSON_IsNull(noise)) return td_serve_refuse(x, 400, "unsupported_value", f->name, "stream_options.include_obfuscation: expected false, which is all that is supported");
     x->ask.include_usage = cJSON_IsTrue(usage);
     return TD_OK;
@@ -182,7 +182,7 @@ static td_status take_user_metadata(td_exchange *x, const td_field *f, const cJS
     TD_TRY(td_fields_only(x, value, f->name, members));
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(value, "user_id");
     if (!id || cJSON_IsNull(id)) return TD_OK;
-    if (!cJSON_IsString(id)) return td_serve_refuse(x, 400, "invalid_type", f->name, "metadata.user_id: expected a string, found %s", td_json_kind(id));
+    if (!cJSON_IsString(id)) return td_serve_refuse(x, 400, "invalid_type", f->name, "metadata.user_id: expected a string, found %s", td_body_kind(id));
     return take_user(x, f, id);
 }
 
@@ -210,7 +210,7 @@ static td_status take_reasoning(td_exchange *x, const td_field *f, const cJSON *
     TD_TRY(td_fields_only(x, value, f->name, members));
     const cJSON *effort = cJSON_GetObjectItemCaseSensitive(value, "effort");
     if (!effort || cJSON_IsNull(effort)) return TD_OK;
-    if (!cJSON_IsString(effort)) return td_serve_refuse(x, 400, "invalid_type", f->name, "reasoning.effort: expected a string, found %s", td_json_kind(effort));
+    if (!cJSON_IsString(effort)) return td_serve_refuse(x, 400, "invalid_type", f->name, "reasoning.effort: expected a string, found %s", td_body_kind(effort));
     x->ask.reasoning_effort = effort->valuestring;
     return take_effort(x, f, effort);
 }
@@ -306,7 +306,7 @@ static const td_field chat[] = {
 
 static const td_field completions[] = {
     MODEL_FIELD, STREAM_FIELD,
-    {"prompt", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_JSON_VALUES_MAX, AT(prompt), NULL, "Text, token ids, or an array of either."},
+    {"prompt", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(prompt), NULL, "Text, token ids, or an array of either."},
     {"max_tokens", TD_KIND_INT, 0, WHOLE_MAX, AT(max_tokens), NULL, "Tokens to generate at most; default 16; 0 with echo scores the prompt."},
     {"n_predict", TD_KIND_INT, 0, WHOLE_MAX, AT(max_tokens), NULL, "The same under llama-server's name."},
     {"logprobs", TD_KIND_INT, 0, 20, AT(top_logprobs), take_count_logprobs, "Log-probabilities of the chosen and so many best tokens."},
@@ -360,7 +360,7 @@ static const td_field count_tokens[] = {MESSAGES_FIELDS, {0}};
 
 static const td_field embeddings[] = {
     MODEL_FIELD,
-    {"input", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_JSON_VALUES_MAX, AT(input), NULL, "Text, token ids, or an array of either."},
+    {"input", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(input), NULL, "Text, token ids, or an array of either."},
     {"encoding_format", TD_KIND_STRING, 1, 16, -1, take_encoding, "float (default) or base64 (little-endian float32)."},
     {"dimensions", TD_KIND_INT, 1, WHOLE_MAX, AT(dimensions), NULL, "Only the model's own width."},
     {"pooling", TD_KIND_STRING, 1, 16, -1, take_pooling, "last (default) or mean of the final hidden states; the vector has length 1."},
@@ -375,7 +375,7 @@ static const td_field tokenize[] = {
     {"with_pieces", TD_KIND_BOOL, 0, 0, AT(with_pieces), NULL, "Answer with {id, piece} for each token."},
     {0}};
 
-static const td_field detokenize[] = {MODEL_FIELD, {"tokens", TD_KIND_ARRAY, 0, TD_JSON_VALUES_MAX, AT(tokens), NULL, "Token ids."}, {0}};
+static const td_field detokenize[] = {MODEL_FIELD, {"tokens", TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(tokens), NULL, "Token ids."}, {0}};
 
 static const td_field apply_template[] = {
     MODEL_FIELD,

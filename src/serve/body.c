@@ -1,5 +1,5 @@
-/* json.c - see json.h. One pass, no recursion: a stack of open brackets of fixed depth. */
-#include "serve/json.h"
+/* body.c - see body.h. One pass, no recursion: a stack of open brackets of fixed depth. */
+#include "serve/body.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ typedef struct {
     size_t bytes, at;
     size_t values;
     int depth;
-    char open[TD_JSON_DEPTH_MAX]; /* '[' or '{' */
+    char open[TD_BODY_DEPTH_MAX]; /* '[' or '{' */
 } reader;
 
 static td_status wrong(const reader *r, const char *expected)
@@ -101,7 +101,7 @@ static td_status read_number(reader *r)
         if (next_is(r, '+') || next_is(r, '-')) r->at++;
         if (!skip_digits(r)) return wrong(r, "a digit");
     }
-    if (r->at - start > TD_JSON_NUMBER_MAX) return td_fail(TD_E_INVALID, "JSON: expected a number of at most %d characters at byte %zu, found %zu", TD_JSON_NUMBER_MAX, start, r->at - start);
+    if (r->at - start > TD_BODY_NUMBER_MAX) return td_fail(TD_E_INVALID, "JSON: expected a number of at most %d characters at byte %zu, found %zu", TD_BODY_NUMBER_MAX, start, r->at - start);
     return TD_OK;
 }
 
@@ -137,10 +137,10 @@ static td_status begin_value(reader *r, bool *opened)
 {
     *opened = false;
     skip_space(r);
-    if (++r->values > TD_JSON_VALUES_MAX) return td_fail(TD_E_INVALID, "JSON: expected at most %d values, found more at byte %zu", TD_JSON_VALUES_MAX, r->at);
+    if (++r->values > TD_BODY_VALUES_MAX) return td_fail(TD_E_INVALID, "JSON: expected at most %d values, found more at byte %zu", TD_BODY_VALUES_MAX, r->at);
     if (!next_is(r, '{') && !next_is(r, '[')) return read_scalar(r);
     char c = r->text[r->at];
-    if (r->depth == TD_JSON_DEPTH_MAX) return td_fail(TD_E_INVALID, "JSON: expected at most %d levels of nesting, found more at byte %zu", TD_JSON_DEPTH_MAX, r->at);
+    if (r->depth == TD_BODY_DEPTH_MAX) return td_fail(TD_E_INVALID, "JSON: expected at most %d levels of nesting, found more at byte %zu", TD_BODY_DEPTH_MAX, r->at);
     r->at++;
     skip_space(r);
     if (next_is(r, c == '{' ? '}' : ']')) {
@@ -169,7 +169,7 @@ static td_status end_value(reader *r)
     return TD_OK;
 }
 
-td_status td_json_check(const char *text, size_t bytes)
+td_status td_body_check(const char *text, size_t bytes)
 {
     reader r = {.text = text, .bytes = bytes};
     do {
@@ -181,16 +181,16 @@ td_status td_json_check(const char *text, size_t bytes)
     return r.at < r.bytes ? wrong(&r, "the end of the text") : TD_OK;
 }
 
-td_status td_json_parse(const char *text, size_t bytes, cJSON **out)
+td_status td_body_parse(const char *text, size_t bytes, cJSON **out)
 {
-    TD_TRY(td_json_check(text, bytes));
+    TD_TRY(td_body_check(text, bytes));
     cJSON *value = cJSON_ParseWithLength(text, bytes);
     if (!value) return td_fail(TD_E_MEMORY, "JSON: no memory for a text of %zu bytes", bytes);
     *out = value;
     return TD_OK;
 }
 
-const char *td_json_kind(const cJSON *value)
+const char *td_body_kind(const cJSON *value)
 {
     switch (value->type & 0xFF) {
     case cJSON_False: case cJSON_True: return "a boolean";
@@ -209,26 +209,26 @@ static void put_number(td_buffer *out, double number)
     else td_buffer_format(out, "%.17g", number);
 }
 
-/* Recursion is bounded by td_json_check. */
-void td_json_put(td_buffer *out, const cJSON *value)
+/* Recursion is bounded by td_body_check. */
+void td_body_put(td_buffer *out, const cJSON *value)
 {
     int type = value->type & 0xFF;
     if (type == cJSON_False || type == cJSON_True || type == cJSON_NULL) td_buffer_text(out, type == cJSON_NULL ? "null" : type == cJSON_True ? "true" : "false");
     else if (type == cJSON_Number) put_number(out, value->valuedouble);
-    else if (type == cJSON_String) td_json_text(out, value->valuestring);
+    else if (type == cJSON_String) td_body_text(out, value->valuestring);
     else {
         bool object = type == cJSON_Object;
         td_buffer_text(out, object ? "{" : "[");
         for (const cJSON *item = value->child; item; item = item->next) {
             if (object) {
-                td_json_text(out, item->string);
+                td_body_text(out, item->string);
                 td_buffer_text(out, ":");
             }
-            td_json_put(out, item);
+            td_body_put(out, item);
             if (item->next) td_buffer_text(out, ",");
         }
         td_buffer_text(out, object ? "}" : "]");
     }
 }
 
-void td_json_text(td_buffer *out, const char *text) { td_buffer_json(out, text, strlen(text)); }
+void td_body_text(td_buffer *out, const char *text) { td_buffer_json(out, text, strlen(text)); }
