@@ -1,0 +1,283 @@
+/*
+ * calibrate.c - fits the time of a step to measured rows: non-negative least squares on relative errors, one fit per phase, weight type and deployment; the
+ * error bar is what the fit gets wrong on rows it has not seen (each left out in turn).
+ */
+#include "plan/calibrate.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/threads.h"
+
+static void features(const plan_measured *r, double x[PLAN_FEATURES])
+{
+    double t = fmax(r->threads, 1);
+    double values[PLAN_FEATURES] = {1, r->batch, r->bytes, r->bytes / t, r->flops, r->flops / t, r->wire_s};
+    memcpy(x, values, sizeof values);
+}
+
+double plan_fit_seconds(const plan_fit *fit, const plan_measured *what)
+{
+    double x[PLAN_FEATURES], sum = 0;
+    features(what, x);
+    for (int i = 0; i < PLAN_FEATURES; i++) sum += fit->c[i] * x[i];
+    return sum;
+}
+
+/* ---- rows ---- */
+
+static bool number(const cJSON *row, const char *key, double low, double high, double *out)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(row, key);
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= low && item->valuedouble <= high)) return false;
+    *out = item->valuedouble;
+    return true;
+}
+
+static const char *word(const cJSON *row, const char *key, const char *fallback)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(row, key);
+    return cJSON_IsString(item) && strlen(item->valuestring) < 64 && !strpbrk(item->valuestring, "|\"\\\n") ? item->valuestring : fallback;
+}
+
+static td_status row_read(const char *path, int index, const cJSON *row, const plan_precision *precision, plan_measured *out)
+{
+    plan_measured r = {.threads = 1};
+    double rate;
+    static const char *const needed[] = {"batch", "context", "threads", "tokens_per_s"};
+    double *into[] = {&r.batch, &r.context, &r.threads, &rate};
+    for (int i = 0; i < 4; i++)
+        if (!number(row, needed[i], i < 3 ? 0 : 1e-9, 1e12, into[i])) return td_fail(TD_E_FORMAT, "file %s row %d: expected '%s' as a number %s", path, index + 1, needed[i], i < 3 ? "of at least 0" : "above 0");
+    const char *phase = word(row, "phase", "decode");
+    if (strcmp(phase, "decode") && strcmp(phase, "prefill")) return td_fail(TD_E_FORMAT, "file %s row %d: expected phase decode or prefill, found '%s'", path, index + 1, phase);
+    if (r.batch < 1 || r.threads < 1 || (r.context < 1 && !strcmp(phase, "prefill"))) return td_fail(TD_E_FORMAT, "file %s row %d: expected batch, threads (and context of a prefill) of at least 1", path, index + 1);
+    snprintf(r.key, sizeof r.key, "%.8s|%.24s|%.40s", phase, word(row, "dtype", "any"), word(row, "deployment", "colocated"));
+    r.phase_tokens = strcmp(phase, "decode") ? r.batch * r.context : r.batch;
+    r.seconds = r.phase_tokens / rate;
+    number(row, "wire_s_per_step", 0, 1e6, &r.wire_s);
+    bool given = number(row, "bytes_per_step", 0, 1e18, &r.bytes) && number(row, "flops_per_step", 0, 1e21, &r.flops);
+    plan_model model;
+    if (!given) {
+        if (plan_model_find(word(row, "model", ""), &model) < 0) return td_context(TD_E_FORMAT, "file %s row %d: no bytes_per_step and flops_per_step, and its model cannot be read", path, index + 1);
+        plan_step_work(&model, precision, r.phase_tokens, strcmp(phase, "decode") ? r.context / 2 : r.context, &r.bytes, &r.flops);
+    }
+    *out = r;
+    return TD_OK;
+}
+
+td_status plan_measured_read(const char *path, const plan_precision *precision, plan_measured **out, int *count)
+{
+    char *text;
+    size_t bytes;
+    TD_TRY(td_file_read(path, 64 << 20, &text, &bytes));
+    cJSON *root = cJSON_ParseWithLength(text, bytes);
+    free(text);
+    const cJSON *list = cJSON_IsArray(root) ? root : cJSON_GetObjectItemCaseSensitive(root, "rows"), *row;
+    int n = cJSON_GetArraySize(list), i = 0;
+    td_status status = TD_OK;
+    plan_measured *rows = NULL;
+    if (!cJSON_IsArray(list) || n < 1 || n > PLAN_ROWS_MAX) status = td_fail(TD_E_FORMAT, "file %s: expected a JSON list of 1 to %d measured rows (docs/planning.md)", path, (int)PLAN_ROWS_MAX);
+    else if (!(rows = calloc((size_t)n, sizeof *rows))) status = td_fail(TD_E_MEMORY, "no memory for %d rows", n);
+    else
+        cJSON_ArrayForEach(row, list) {
+            if (status < 0) break;
+            status = row_read(path, i, row, precision, &rows[i]);
+            i++;
+        }
+    cJSON_Delete(root);
+    if (status < 0) {
+        free(rows);
+        return status;
+    }
+    *out = rows;
+    *count = n;
+    return TD_OK;
+}
+
+/* ---- fit ---- */
+
+/* Minimises sum ((c . x) / seconds - 1)^2 over c >= 0 by coordinate descent; columns are scaled so that their size does not matter. */
+static void solve(const plan_measured *rows, const int *use, int n, int skip, double c[PLAN_FEATURES])
+{
+    double gram[PLAN_FEATURES][PLAN_FEATURES] = {{0}}, target[PLAN_FEATURES] = {0}, scale[PLAN_FEATURES] = {0};
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < n; i++) {
+            if (i == skip) continue;
+            double x[PLAN_FEATURES];
+            features(&rows[use[i]], x);
+            for (int a = 0; a < PLAN_FEATURES; a++) {
+                x[a] /= rows[use[i]].seconds;
+                if (pass == 0) scale[a] += x[a] * x[a];
+            }
+            if (pass == 0) continue;
+            for (int a = 0; a < PLAN_FEATURES; a++) {
+                double xa = scale[a] > 0 ? x[a] / sqrt(scale[a]) : 0;
+                target[a] += xa;
+                for (int b = 0; b < PLAN_FEATURES; b++) gram[a][b] += scale[b] > 0 ? xa * x[b] / sqrt(scale[b]) : 0;
+            }
+        }
+    double z[PLAN_FEATURES] = {0};
+    for (int round = 0; round < 20000; round++) {
+        double moved = 0;
+        for (int a = 0; a < PLAN_FEATURES; a++) {
+            if (gram[a][a] <= 0) continue;
+            double slope = target[a];
+            for (int b = 0; b < PLAN_FEATURES; b++) slope -= gram[a][b] * z[b];
+            double next = fmax(0, z[a] + slope / gram[a][a]);
+            moved = fmax(moved, fabs(next - z[a]));
+            z[a] = next;
+        }
+        if (moved < 1e-12) break;
+    }
+    for (int a = 0; a < PLAN_FEATURES; a++) c[a] = scale[a] > 0 ? z[a] / sqrt(scale[a]) : 0;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static td_status fit_key(const plan_measured *rows, const int *use, int n, plan_fit *out)
+{
+    enum { LEFT_OUT_MAX = 400 }; /* rows left out in turn, evenly spread: bounds the time */
+    double errors[LEFT_OUT_MAX];
+    int tried = 0;
+    plan_fit f = {.rows = n, .bytes_low = INFINITY, .flops_low = INFINITY};
+    snprintf(f.key, sizeof f.key, "%s", rows[use[0]].key);
+    if (n < 6) return td_fail(TD_E_INVALID, "calibration of '%s': expected at least 6 measured rows (different batches, contexts and thread counts), found %d", f.key, n);
+    for (int i = 0; i < n; i += TD_MAX(1, (n + LEFT_OUT_MAX - 1) / LEFT_OUT_MAX)) {
+        plan_fit without = f;
+        solve(rows, use, n, i, without.c);
+        errors[tried++] = fabs(plan_fit_seconds(&without, &rows[use[i]]) / rows[use[i]].seconds - 1);
+    }
+    qsort(errors, (size_t)tried, sizeof *errors, ascending);
+    for (int i = 0; i < tried; i++) f.error_mean += errors[i] / tried;
+    f.error_p90 = errors[(int)(0.9 * (tried - 1) + 0.5)];
+    f.error_max = errors[tried - 1];
+    solve(rows, use, n, -1, f.c);
+    for (int i = 0; i < n; i++) {
+        const plan_measured *r = &rows[use[i]];
+        f.bytes_low = fmin(f.bytes_low, r->bytes), f.bytes_high = fmax(f.bytes_high, r->bytes);
+        f.flops_low = fmin(f.flops_low, r->flops), f.flops_high = fmax(f.flops_high, r->flops);
+    }
+    *out = f;
+    return TD_OK;
+}
+
+td_status plan_calibrate(const plan_measured *rows, int count, plan_calibration *out)
+{
+    int *use = malloc((size_t)TD_MAX(1, count) * sizeof *use);
+    bool *done = calloc((size_t)TD_MAX(1, count), sizeof *done);
+    td_status status = use && done ? TD_OK : td_fail(TD_E_MEMORY, "no memory for %d rows", count);
+    plan_calibration c = {.count = 0};
+    for (int i = 0; i < count && status == TD_OK; i++) {
+        int n = 0;
+        if (done[i]) continue;
+        for (int k = i; k < count; k++)
+            if (!strcmp(rows[k].key, rows[i].key)) use[n++] = k, done[k] = true;
+        status = c.count == PLAN_FITS_MAX ? td_fail(TD_E_INVALID, "calibration: expected at most %d kinds of rows (phase, dtype, deployment)", (int)PLAN_FITS_MAX) : fit_key(rows, use, n, &c.fits[c.count]);
+        c.count++;
+    }
+    free(use), free(done);
+    if (status == TD_OK) *out = c;
+    return status;
+}
+
+/* ---- the file ---- */
+
+#define CALIBRATION_FORMAT "tandem-calibration-1"
+
+static void calibration_json(const plan_calibration *c, const char *from, td_buffer *out)
+{
+    td_buffer_format(out, "{\"format\":\"%s\",\"cores\":%d,\"from\":", CALIBRATION_FORMAT, td_cores_usable());
+    td_buffer_json(out, from, strlen(from));
+    td_buffer_text(out, ",\"features\":[\"1\",\"batch\",\"bytes\",\"bytes/threads\",\"flops\",\"flops/threads\",\"wire_s\"],\"fits\":[");
+    for (int i = 0; i < c->count; i++) {
+        const plan_fit *f = &c->fits[i];
+        td_buffer_text(out, i ? ",\n{\"key\":" : "\n{\"key\":");
+        td_buffer_json(out, f->key, strlen(f->key));
+        td_buffer_format(out, ",\"rows\":%d,\"error_mean\":%.6g,\"error_p90\":%.6g,\"error_max\":%.6g,\"bytes\":[%.9g,%.9g],\"flops\":[%.9g,%.9g],\"coefficients\":[", f->rows, f->error_mean, f->error_p90, f->error_max, f->bytes_low,
+                         f->bytes_high, f->flops_low, f->flops_high);
+        for (int k = 0; k < PLAN_FEATURES; k++) td_buffer_format(out, "%s%.12g", k ? "," : "", f->c[k]);
+        td_buffer_text(out, "]}");
+    }
+    td_buffer_text(out, "]}\n");
+}
+
+td_status plan_calibration_write(const char *path, const plan_calibration *calibration, const char *from)
+{
+    td_buffer text = {0};
+    td_writer writer;
+    calibration_json(calibration, from, &text);
+    td_status status = td_buffer_status(&text);
+    if (status == TD_OK) status = td_writer_open(path, &writer);
+    if (status == TD_OK) {
+        status = td_writer_put(&writer, text.data, text.bytes);
+        if (status == TD_OK) status = td_writer_commit(&writer);
+        else td_writer_discard(&writer);
+    }
+    td_buffer_free(&text);
+    return status;
+}
+
+static bool pair(const cJSON *item, const char *key, double *low, double *high)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(item, key), *a = cJSON_GetArrayItem(list, 0), *b = cJSON_GetArrayItem(list, 1);
+    if (!cJSON_IsNumber(a) || !cJSON_IsNumber(b)) return false;
+    *low = a->valuedouble, *high = b->valuedouble;
+    return true;
+}
+
+static bool fit_read(const cJSON *item, plan_fit *f)
+{
+    const cJSON *key = cJSON_GetObjectItemCaseSensitive(item, "key"), *list = cJSON_GetObjectItemCaseSensitive(item, "coefficients");
+    double rows;
+    if (!cJSON_IsString(key) || strlen(key->valuestring) >= sizeof f->key || cJSON_GetArraySize(list) != PLAN_FEATURES || !number(item, "rows", 1, 1e9, &rows)) return false;
+    snprintf(f->key, sizeof f->key, "%s", key->valuestring);
+    f->rows = (int)rows;
+    for (int k = 0; k < PLAN_FEATURES; k++) {
+        const cJSON *c = cJSON_GetArrayItem(list, k);
+        if (!cJSON_IsNumber(c) || !(c->valuedouble >= 0 && isfinite(c->valuedouble))) return false;
+        f->c[k] = c->valuedouble;
+    }
+    return number(item, "error_mean", 0, 1e9, &f->error_mean) && number(item, "error_p90", 0, 1e9, &f->error_p90) && number(item, "error_max", 0, 1e9, &f->error_max) && pair(item, "bytes", &f->bytes_low, &f->bytes_high) &&
+           pair(item, "flops", &f->flops_low, &f->flops_high);
+}
+
+td_status plan_calibration_read(const char *path, plan_calibration *out)
+{
+    char *text;
+    size_t bytes;
+    TD_TRY(td_file_read(path, 1 << 20, &text, &bytes));
+    cJSON *root = cJSON_ParseWithLength(text, bytes);
+    free(text);
+    const cJSON *format = cJSON_GetObjectItemCaseSensitive(root, "format"), *fits = cJSON_GetObjectItemCaseSensitive(root, "fits"), *item;
+    plan_calibration c = {.count = 0};
+    bool good = cJSON_IsString(format) && !strcmp(format->valuestring, CALIBRATION_FORMAT) && cJSON_IsArray(fits) && cJSON_GetArraySize(fits) >= 1 && cJSON_GetArraySize(fits) <= PLAN_FITS_MAX;
+    if (good)
+        cJSON_ArrayForEach(item, fits) good = good && fit_read(item, &c.fits[c.count++]);
+    cJSON_Delete(root);
+    if (!good) return td_fail(TD_E_FORMAT, "file %s: expected a calibration (\"format\":\"%s\") as 'tandem plan --calibrate' writes it", path, CALIBRATION_FORMAT);
+    *out = c;
+    return TD_OK;
+}
+
+td_status plan_calibration_report(const plan_calibration *calibration, bool json, td_buffer *out)
+{
+    if (json) {
+        calibration_json(calibration, "", out);
+        return td_buffer_status(out);
+    }
+    td_buffer_format(out, "  %-34s %5s  %-34s %12s %12s   %s\n", "phase|dtype|deployment", "rows", "error on rows left out: mean, p90, max", "GB/s at 1, 2 threads", "", "GFLOP/s at 1, 2 threads");
+    for (int i = 0; i < calibration->count; i++) {
+        const plan_fit *f = &calibration->fits[i];
+        double b1 = f->c[2] + f->c[3], b2 = f->c[2] + f->c[3] / 2, f1 = f->c[4] + f->c[5], f2 = f->c[4] + f->c[5] / 2;
+        td_buffer_format(out, "  %-34s %5d  %7.1f %% %8.1f %% %8.1f %%          %12.1f %12.1f   %10.1f %10.1f\n", f->key, f->rows, 100 * f->error_mean, 100 * f->error_p90, 100 * f->error_max, b1 > 0 ? 1e-9 / b1 : 0, b2 > 0 ? 1e-9 / b2 : 0,
+                         f1 > 0 ? 1e-9 / f1 : 0, f2 > 0 ? 1e-9 / f2 : 0);
+    }
+    return td_buffer_status(out);
+}
