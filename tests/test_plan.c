@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "plan/calibrate.h"
 #include "plan/search.h"
 #include "plan/sim.h"
 
@@ -358,6 +359,183 @@ static void traces_are_read_or_refused_by_line(void **state)
     remove(path);
 }
 
+/* ---- calibration ---- */
+
+/* Step times of an invented machine: 12 GB/s and 40 GFLOP/s a thread, 200 us a step, 30 us a row, some noise. */
+static double invented_seconds(const plan_measured *r, td_random *random, double noise)
+{
+    double t = 200e-6 + 30e-6 * r->batch + r->bytes / (8e9 + 4e9 * r->threads) + r->flops / (40e9 * r->threads);
+    return t * (1 + noise * (2 * td_random_next_unit(random) - 1));
+}
+
+static void a_machine_is_fitted_and_unseen_rows_predicted(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"qwen3-0.6b", "qwen3-30b-a3b", "deepseek-v2-lite"};
+    plan_measured rows[120] = {{{0}}};
+    td_random random = {.seed = 21};
+    int n = 0;
+    plan_precision precision = PLAN_FP8;
+    precision.kv_bytes = 2;
+    for (int m = 0; m < 3; m++)
+        for (int b = 1; b <= 64; b *= 4)
+            for (int c = 128; c <= 8192; c *= 8)
+                for (int t = 1; t <= 2; t++) {
+                    plan_model model;
+                    plan_measured *r = &rows[n++];
+                    assert_int_equal(plan_model_find(names[m], &model), TD_OK);
+                    *r = (plan_measured){.key = "decode|q8_0|colocated", .batch = b, .context = c, .threads = t, .phase_tokens = b};
+                    plan_step_work(&model, &precision, b, c, &r->bytes, &r->flops);
+                    r->seconds = invented_seconds(r, &random, 0.03);
+                }
+    plan_calibration fit;
+    assert_int_equal(plan_calibrate(rows, n / 2, &fit), TD_OK); /* half of the models' rows: the other half is unseen */
+    assert_int_equal(fit.count, 1);
+    double mean = 0, worst = 0;
+    int inside = 0;
+    for (int i = n / 2; i < n; i++) {
+        double error = fabs(plan_fit_seconds(&fit.fits[0], &rows[i]) / rows[i].seconds - 1);
+        mean += error / (n - n / 2);
+        worst = fmax(worst, error);
+        inside += error <= 1.5 * fit.fits[0].error_p90;
+    }
+    print_message("calibration: %d rows unseen, mean error %.1f %%, worst %.1f %%\n", n - n / 2, 100 * mean, 100 * worst);
+    assert_true(mean <= 0.07 && worst <= 0.20);
+    assert_true(inside >= 0.7 * (n - n / 2));
+    char path[] = "/tmp/td_fit_XXXXXX";
+    assert_true(mkstemp(path) >= 0);
+    plan_calibration again;
+    assert_int_equal(plan_calibration_write(path, &fit, "rows.json"), TD_OK);
+    assert_int_equal(plan_calibration_read(path, &again), TD_OK);
+    assert_near(plan_fit_seconds(&again.fits[0], &rows[3]), plan_fit_seconds(&fit.fits[0], &rows[3]), 1e-9);
+    char *out = NULL;
+    assert_int_equal(td_plan(TD_PLAN_PREDICT, &(td_plan_options){.model = names[0], .calibration = path, .batch = 4, .context = 1024, .threads = 2, .format = "json"}, &out), TD_OK);
+    cJSON *json = cJSON_Parse(out);
+    double rate = cJSON_GetObjectItem(json, "tokens_per_s")->valuedouble;
+    assert_true(cJSON_GetObjectItem(json, "low")->valuedouble < rate && rate < cJSON_GetObjectItem(json, "high")->valuedouble);
+    cJSON_Delete(json);
+    td_free(out);
+    assert_int_equal(plan_calibrate(rows, 5, &fit), TD_E_INVALID); /* too few rows */
+    assert_non_null(strstr(td_error(), "at least 6"));
+    remove(path);
+}
+
+static void measured_rows_are_read_or_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *json; td_status status; } cases[] = {
+        {"[{\"model\":\"qwen3-0.6b\",\"phase\":\"decode\",\"batch\":4,\"context\":128,\"threads\":2,\"tokens_per_s\":10}]", TD_OK},
+        {"{\"rows\":[{\"model\":\"/gone\",\"batch\":4,\"context\":128,\"threads\":2,\"tokens_per_s\":10,\"bytes_per_step\":5,\"flops_per_step\":6}]}", TD_OK},
+        {"[{\"model\":\"/gone\",\"batch\":4,\"context\":128,\"threads\":2,\"tokens_per_s\":10}]", TD_E_FORMAT},
+        {"[{\"model\":\"qwen3-0.6b\",\"batch\":0,\"context\":128,\"threads\":2,\"tokens_per_s\":10}]", TD_E_FORMAT},
+        {"[{\"model\":\"qwen3-0.6b\",\"batch\":1,\"context\":128,\"threads\":2,\"tokens_per_s\":0}]", TD_E_FORMAT},
+        {"[]", TD_E_FORMAT}, {"{", TD_E_FORMAT}, {"[1]", TD_E_FORMAT}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char path[] = "/tmp/td_rows_XXXXXX";
+        FILE *f = fdopen(mkstemp(path), "w");
+        fputs(cases[i].json, f);
+        fclose(f);
+        plan_measured *rows = NULL;
+        int count;
+        assert_int_equal(plan_measured_read(path, &PLAN_FP8, &rows, &count), cases[i].status);
+        if (cases[i].status == TD_OK) assert_true(count == 1 && rows[0].bytes > 0 && rows[0].seconds == 0.4);
+        free(rows);
+        remove(path);
+    }
+}
+
+/* ---- GGUF ---- */
+
+static void gguf_key(FILE *f, const char *key, uint32_t value)
+{
+    uint64_t length = strlen(key);
+    uint32_t type = 4;
+    fwrite(&length, 8, 1, f), fwrite(key, 1, length, f), fwrite(&type, 4, 1, f), fwrite(&value, 4, 1, f);
+}
+
+static void a_gguf_file_is_read_as_its_configuration_would_be(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/td_plan_XXXXXX.gguf";
+    FILE *f = fdopen(mkstemps(path, 5), "w");
+    static const struct { const char *key; uint32_t value; } keys[] = {{"qwen3moe.block_count", 48}, {"qwen3moe.embedding_length", 2048}, {"qwen3moe.feed_forward_length", 6144}, {"qwen3moe.attention.head_count", 32},
+        {"qwen3moe.attention.head_count_kv", 4}, {"qwen3moe.attention.key_length", 128}, {"qwen3moe.attention.value_length", 128}, {"qwen3moe.expert_count", 128}, {"qwen3moe.expert_used_count", 8},
+        {"qwen3moe.expert_feed_forward_length", 768}, {"qwen3moe.vocab_size", 151936}};
+    uint64_t tensors = 48 + 2, pairs = TD_COUNT(keys) + 1, length, offset = 0, dims[2] = {32, 2};
+    uint32_t version = 3, string = 8, rank = 2, q8_0 = 8;
+    fwrite("GGUF", 1, 4, f), fwrite(&version, 4, 1, f), fwrite(&tensors, 8, 1, f), fwrite(&pairs, 8, 1, f);
+    length = 20, fwrite(&length, 8, 1, f), fwrite("general.architecture", 1, 20, f), fwrite(&string, 4, 1, f), length = 8, fwrite(&length, 8, 1, f), fwrite("qwen3moe", 1, 8, f);
+    for (size_t i = 0; i < TD_COUNT(keys); i++) gguf_key(f, keys[i].key, keys[i].value);
+    for (int t = 0; t < 50; t++) { /* a router in every layer; a Q8_0 expert matrix and a head weigh the sides */
+        char name[64];
+        snprintf(name, sizeof name, t < 48 ? "blk.%d.ffn_gate_inp.weight" : t == 48 ? "blk.0.ffn_up_exps.weight" : "output.weight", t);
+        length = strlen(name);
+        fwrite(&length, 8, 1, f), fwrite(name, 1, length, f), fwrite(&rank, 4, 1, f), fwrite(dims, 8, 2, f), fwrite(&q8_0, 4, 1, f), fwrite(&offset, 8, 1, f);
+        offset += 96;
+    }
+    while (ftell(f) % 32) fputc(0, f);
+    for (uint64_t i = 0; i < offset; i++) fputc(0, f);
+    fclose(f);
+    plan_model from_file, named;
+    if (plan_model_find(path, &from_file) < 0) fail_msg("%s", td_error());
+    assert_int_equal(plan_model_find("qwen3-30b-a3b", &named), TD_OK);
+    assert_near(plan_total_parameters(&from_file), plan_total_parameters(&named), 1e-12);
+    assert_near(plan_active_parameters(&from_file), plan_active_parameters(&named), 1e-12);
+    assert_near(from_file.ffn_weight_bytes, 34.0 / 32, 1e-12); /* Q8_0: 34 bytes for 32 values */
+    remove(path);
+}
+
+/* ---- search ---- */
+
+static td_status searched(const char *model, const char *hardware, double tpot_ms, char **out)
+{
+    return td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = model, .hardware = hardware, .tpot_ms = tpot_ms, .format = "json", .devices_max = 64}, out);
+}
+
+static void the_cheapest_meets_its_target_and_more_time_never_costs_more(void **state)
+{
+    (void)state;
+    double last = INFINITY;
+    for (double tpot = 30; tpot <= 240; tpot *= 2) {
+        char *out = NULL;
+        if (searched("step3", "h800,h20", tpot, &out) < 0) fail_msg("%s", td_error());
+        cJSON *json = cJSON_Parse(out), *best = cJSON_GetObjectItem(json, "best"), *choice;
+        assert_non_null(best);
+        double usd = cJSON_GetObjectItem(best, "usd_per_mtoken")->valuedouble;
+        assert_true(usd <= last * 1.01); /* batches are whole numbers */
+        last = usd;
+        cJSON_ArrayForEach(choice, cJSON_GetObjectItem(json, "choices")) {
+            assert_true(cJSON_GetObjectItem(choice, "tpot_ms")->valuedouble <= tpot * 1.0001);
+            assert_true(cJSON_GetObjectItem(choice, "attention_memory")->valuedouble <= 0.9001 && cJSON_GetObjectItem(choice, "ffn_memory")->valuedouble <= 0.9001);
+            /* what is printed can be asked for again, and gives the same */
+            char *again = NULL;
+            assert_int_equal(td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = cJSON_GetObjectItem(choice, "deploy")->valuestring, .format = "json"}, &again), TD_OK);
+            cJSON *one = cJSON_Parse(again);
+            assert_near(cJSON_GetObjectItem(one, "tokens_per_s")->valuedouble, cJSON_GetObjectItem(choice, "tokens_per_s")->valuedouble, 1e-6);
+            cJSON_Delete(one);
+            td_free(again);
+        }
+        cJSON_Delete(json);
+        td_free(out);
+    }
+}
+
+static void what_cannot_work_names_what_would(void **state)
+{
+    (void)state;
+    static const struct { const char *model, *hardware; double tpot; const char *deploy, *expect; } cases[] = {
+        {"kimi-k2", "rtx-3090", 50, NULL, "at most 32 devices"}, {"step3", "h800", 1, NULL, "nearest that works"}, {"step3", "h800", 50, "a=8xh800,f=2xh800", "would hold"}, {"step3", "h800", 50, "a=8xh800", "both a= and f="},
+        {"step3", "h800", 50, "a=8xh80,f=8xh20", "'h800'"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,m=3,b=4000", "would fit"}, {"step3", "h800", 50, "a=-1xh800,f=8xh800", "16xh20"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,tp=3", "tp=3"},
+        {"step3", "h800", 50, "a=8xh800,f=8xh800,m=99", "micro-batches"}, {"step3", "h800", 50, "c=8xh800,f=8xh800", "colocated"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char *out = NULL;
+        td_status status = td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = cases[i].model, .hardware = cases[i].hardware, .tpot_ms = cases[i].tpot, .deploy = cases[i].deploy, .devices_max = 32}, &out);
+        if (status >= 0) fail_msg("case %zu was accepted: %s", i, out);
+        assert_null(out);
+        if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +554,11 @@ int main(void)
         cmocka_unit_test(the_best_ratio_is_the_published_one),
         cmocka_unit_test(a_run_can_be_replayed_and_nothing_is_lost),
         cmocka_unit_test(traces_are_read_or_refused_by_line),
+        cmocka_unit_test(a_machine_is_fitted_and_unseen_rows_predicted),
+        cmocka_unit_test(measured_rows_are_read_or_refused),
+        cmocka_unit_test(a_gguf_file_is_read_as_its_configuration_would_be),
+        cmocka_unit_test(the_cheapest_meets_its_target_and_more_time_never_costs_more),
+        cmocka_unit_test(what_cannot_work_names_what_would),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

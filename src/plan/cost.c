@@ -87,6 +87,16 @@ void plan_step_work(const plan_model *model, const plan_precision *precision, do
     *flops = batch * (t.core_flops + t.linear_flops + t.ffn_flops + t.head_flops);
 }
 
+void plan_prompt_work(const plan_model *model, const plan_precision *precision, double batch, double context, double *bytes, double *flops)
+{
+    const double piece = 512;
+    double once, unused, tokens = batch * context;
+    plan_token t = plan_token_cost(model, precision, context / 2, false);
+    plan_step_work(model, precision, fmin(tokens, piece), 0, &once, &unused);
+    *bytes = once * ceil(tokens / piece) + batch * t.kv_cache_bytes * ceil(context / piece);
+    *flops = tokens * (t.core_flops + t.linear_flops + t.ffn_flops) + batch * t.head_flops;
+}
+
 /* ---- report ---- */
 
 typedef struct { const char *part, *bound; double bytes, flops, intensity; } part;

@@ -1,4 +1,5 @@
 /* plan.c - td_plan: checks the options, loads what they name, hands over to the file that answers. */
+#include "plan/calibrate.h"
 #include "plan/search.h"
 #include "plan/sim.h"
 
@@ -233,6 +234,75 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     return status;
 }
 
+/* ---- a measured machine ---- */
+
+static td_status calibrated(const td_plan_options *o, td_buffer *out)
+{
+    plan_precision precision;
+    plan_measured *rows;
+    int count;
+    plan_calibration c;
+    if (!o->calibration || !*o->calibration) return td_fail(TD_E_INVALID, "--calibrate: expected the file to write the fit into");
+    if (!o->from) return td_fail(TD_E_INVALID, "--calibrate: expected --from FILE with measured rows, as 'tandem bench --json' prints them");
+    TD_TRY(precision_read(o, &precision));
+    if (!o->kv) precision.kv_bytes = 2; /* the engine's default */
+    TD_TRY(plan_measured_read(o->from, &precision, &rows, &count));
+    td_status status = plan_calibrate(rows, count, &c);
+    free(rows);
+    if (status == TD_OK) status = plan_calibration_write(o->calibration, &c, o->from);
+    if (status == TD_OK) status = plan_calibration_report(&c, json_wanted(o), out);
+    return status;
+}
+
+/* The fit for phase, weight type (any when it is not given) and deployment with the most rows. */
+static td_status fit_for(const plan_calibration *c, const char *phase, const char *dtype, const char *deployment, const plan_fit **out)
+{
+    const plan_fit *best = NULL;
+    for (int i = 0; i < c->count; i++) {
+        char want[96];
+        const plan_fit *f = &c->fits[i];
+        const char *bar = strchr(f->key, '|'), *last = strrchr(f->key, '|');
+        if (!bar || bar == last || strncmp(f->key, phase, (size_t)(bar - f->key)) || phase[bar - f->key] || strcmp(last + 1, deployment)) continue;
+        snprintf(want, sizeof want, "%.*s", (int)(last - bar - 1), bar + 1);
+        if (dtype && strcmp(want, dtype)) continue;
+        if (!best || f->rows > best->rows) best = f;
+    }
+    if (!best) return td_fail(TD_E_NOT_FOUND, "calibration: no rows for phase %s, weights %s, deployment %s; the first kind it has is '%s'", phase, dtype ? dtype : "of any type", deployment, c->fits[0].key);
+    *out = best;
+    return TD_OK;
+}
+
+static td_status predicted(const td_plan_options *o, td_buffer *out)
+{
+    plan_precision precision;
+    plan_model model;
+    plan_calibration c;
+    const plan_fit *f = NULL;
+    double context = o->context > 0 ? o->context : 8192, batch = o->batch > 0 ? o->batch : 1, threads = o->threads > 0 ? o->threads : 1;
+    const char *phase = o->phase ? o->phase : "decode";
+    if (strcmp(phase, "decode") && strcmp(phase, "prefill")) return td_fail(TD_E_INVALID, "--phase: expected decode or prefill, found '%s'", phase);
+    if (o->batch < 0 || o->threads < 0 || o->threads > 4096) return td_fail(TD_E_INVALID, "--batch and --threads: expected at least 1, found %d and %d", o->batch, o->threads);
+    if (!o->calibration) return td_fail(TD_E_INVALID, "--predict: expected --calibration FILE, as 'tandem plan --calibrate FILE --from bench.json' writes it");
+    TD_TRY(plan_model_find(o->model, &model));
+    TD_TRY(plan_calibration_read(o->calibration, &c));
+    TD_TRY(precision_read(o, &precision));
+    if (!o->kv) precision.kv_bytes = 2;
+    TD_TRY(fit_for(&c, phase, o->weights, o->deploy ? o->deploy : "colocated", &f));
+    bool decode = !strcmp(phase, "decode");
+    plan_measured what = {.batch = batch, .context = context, .threads = threads};
+    if (decode) plan_step_work(&model, &precision, batch, context, &what.bytes, &what.flops);
+    else plan_prompt_work(&model, &precision, batch, context, &what.bytes, &what.flops);
+    double seconds = plan_fit_seconds(f, &what), tokens = decode ? batch : batch * context, bar = f->error_p90;
+    bool outside = what.bytes > 2 * f->bytes_high || what.bytes < f->bytes_low / 2 || what.flops > 2 * f->flops_high || what.flops < f->flops_low / 2;
+    if (json_wanted(o))
+        td_buffer_format(out, "{\"phase\":\"%s\",\"batch\":%.0f,\"context\":%.0f,\"threads\":%.0f,\"bytes_per_step\":%.9g,\"flops_per_step\":%.9g,\"seconds_per_step\":%.9g,\"tokens_per_s\":%.9g,\"low\":%.9g,\"high\":%.9g,\"error_p90\":%.6g,\"outside_measured_range\":%s,\"fit\":\"%s\"}\n",
+                         phase, batch, context, threads, what.bytes, what.flops, seconds, tokens / seconds, tokens / seconds / (1 + bar), tokens / seconds * (1 + bar), bar, outside ? "true" : "false", f->key);
+    else
+        td_buffer_format(out, "%s, %s, batch %.0f, context %.0f, %.0f threads: %.2f tokens/s (%.2f to %.2f: nine of ten rows left out of the fit were within %.1f %%)%s\n", model.name, phase, batch, context, threads,
+                         tokens / seconds, tokens / seconds / (1 + bar), tokens / seconds * (1 + bar), 100 * bar, outside ? "; outside the range that was measured: trust it less" : "");
+    return td_buffer_status(out);
+}
+
 td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
 {
     static const td_plan_options none;
@@ -247,6 +317,8 @@ td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
     case TD_PLAN_PAPER: status = plan_paper_report(format, &text); break;
     case TD_PLAN_MODELS: status = list_models(&text); break;
     case TD_PLAN_HARDWARE: td_buffer_text(&text, plan_hardware_text()), status = td_buffer_status(&text); break;
+    case TD_PLAN_CALIBRATE: status = calibrated(o, &text); break;
+    case TD_PLAN_PREDICT: status = predicted(o, &text); break;
     default: status = with_model(task, o, &table, &text);
     }
     plan_hardware_free(&table);

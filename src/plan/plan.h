@@ -118,6 +118,8 @@ double plan_ffn_usd(const plan_token *token, const plan_hardware *hardware);
 double plan_experts_touched(double experts, double k, double tokens);
 /* Step of `batch` tokens at `context`: bytes read (weights touched and KV) and FLOPs, as a bench counts them. */
 void plan_step_work(const plan_model *model, const plan_precision *precision, double batch, double context, double *bytes, double *flops);
+/* A prompt of `context` tokens read by each of `batch` sequences, in pieces of 512 tokens: weights once a piece. */
+void plan_prompt_work(const plan_model *model, const plan_precision *precision, double batch, double context, double *bytes, double *flops);
 /* A table of where the bytes, FLOPs and dollars go, with the roofline position of each part. */
 td_status plan_cost_report(const plan_model *model, const plan_precision *precision, double context, const plan_hardware *const *hardware, size_t count, bool json, td_buffer *out);
 
