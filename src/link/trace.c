@@ -1,0 +1,111 @@
+/* trace.c - see trace.h. */
+#include "link/trace.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+
+struct td_trace {
+    char *path;
+    td_span *spans;
+    size_t capacity, next;
+    bool wrapped;
+};
+
+td_status td_trace_open(const char *path, size_t spans_max, td_trace **out)
+{
+    td_trace *trace = calloc(1, sizeof *trace);
+    if (!trace) return td_fail(TD_E_MEMORY, "trace: no memory");
+    trace->capacity = spans_max ? spans_max : (size_t)1 << 20;
+    trace->spans = calloc(trace->capacity, sizeof *trace->spans);
+    trace->path = strdup(path);
+    if (!trace->spans || !trace->path) {
+        free(trace->spans);
+        free(trace->path);
+        free(trace);
+        return td_fail(TD_E_MEMORY, "trace: no memory for %zu events", spans_max);
+    }
+    *out = trace;
+    return TD_OK;
+}
+
+void td_trace_add(td_trace *trace, const td_span *span)
+{
+    if (!trace) return;
+    trace->spans[trace->next] = *span;
+    if (++trace->next == trace->capacity) {
+        trace->next = 0;
+        trace->wrapped = true;
+    }
+}
+
+static int lane_of(const td_span *span)
+{
+    switch (span->kind) {
+    case TD_SPAN_ATTENTION: case TD_SPAN_WAIT: case TD_SPAN_EVENT: return 1;
+    case TD_SPAN_COMPUTE: return 1;
+    default: return 2 + (span->kind == TD_SPAN_OUT ? 0 : span->kind == TD_SPAN_QUEUE ? 1 : 2);
+    }
+}
+
+static td_status put_line(td_writer *writer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static td_status put_line(td_writer *writer, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    return td_writer_put(writer, line, (size_t)TD_MIN(length, (int)sizeof line - 1));
+}
+
+/* pid 1: attention; pid 2 + peer: a worker, with a lane for its compute and lanes for the wires. */
+static td_status put_names(td_writer *writer, const char *const *names, int count)
+{
+    static const char *lanes[] = {"", "compute", "attention to FFN", "queue", "FFN to attention"};
+    TD_TRY(put_line(writer, "[{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"attention\"}},\n{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\",\"args\":{\"name\":\"micro-batches\"}}"));
+    for (int i = 0; i < count; i++) {
+        if (!names[i]) continue;
+        TD_TRY(put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"FFN worker %.200s\"}}", i + 2, names[i]));
+        for (int lane = 1; lane <= 4; lane++)
+            TD_TRY(put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}}", i + 2, lane, lanes[lane]));
+    }
+    return TD_OK;
+}
+
+static td_status put_span(td_writer *writer, const td_span *span, int64_t zero)
+{
+    static const char *kinds[] = {"attention", "wait", "out", "queue", "compute", "back", "event"};
+    double begin = (double)(span->begin - zero) * 1e-3, length = (double)(span->end - span->begin) * 1e-3;
+    int pid = span->peer == 255 ? 1 : span->peer + 2;
+    return put_line(writer, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":\"%smicro-batch %d\",\"cat\":\"%s\",\"args\":{\"step\":%llu,\"layer\":%d,\"rows\":%d}}", pid, lane_of(span), begin,
+                    length, span->kind == TD_SPAN_WAIT ? "wait " : "", span->micro_batch, kinds[span->kind], (unsigned long long)span->step, span->layer, span->rows);
+}
+
+static td_status write_all(td_trace *trace, td_writer *writer, const char *const *names, int count)
+{
+    size_t first = trace->wrapped ? trace->next : 0, total = trace->wrapped ? trace->capacity : trace->next;
+    int64_t zero = INT64_MAX;
+    for (size_t i = 0; i < total; i++) zero = TD_MIN(zero, trace->spans[i].begin);
+    TD_TRY(put_names(writer, names, count));
+    for (size_t i = 0; i < total; i++) TD_TRY(put_span(writer, &trace->spans[(first + i) % trace->capacity], zero));
+    return put_line(writer, "]\n");
+}
+
+td_status td_trace_close(td_trace *trace, const char *const *names, int count)
+{
+    if (!trace) return TD_OK;
+    td_writer writer = {0};
+    td_status status = td_writer_open(trace->path, &writer);
+    if (status == TD_OK) {
+        status = write_all(trace, &writer, names, count);
+        if (status == TD_OK) status = td_writer_commit(&writer);
+        else td_writer_discard(&writer);
+    }
+    free(trace->spans);
+    free(trace->path);
+    free(trace);
+    return status;
+}

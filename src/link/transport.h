@@ -1,0 +1,41 @@
+/*
+ * transport.h - how frames move: a small table of functions over UCX (ucx.c) or over virtual time (tests/sim). Everything above it is state machines that own
+ * no thread and read no clock but this one, so that the simulation runs the very code that production runs.
+ *
+ * One thread at a time uses a transport. Events are delivered from inside progress (`sent` also from inside send). A connection is a number that is not used again.
+ */
+#ifndef TD_LINK_TRANSPORT_H
+#define TD_LINK_TRANSPORT_H
+
+#include "base/status.h"
+
+typedef struct td_transport td_transport;
+
+typedef struct {
+    void *user;
+    void (*accepted)(void *user, int conn, const char *name);                   /* somebody connected to us; name for messages */
+    void (*frame)(void *user, int conn, const uint8_t *data, size_t bytes);     /* data valid until the function returns */
+    void (*closed)(void *user, int conn, const char *why);                      /* the connection is gone; every send on it has had its `sent` */
+    void (*sent)(void *user, void *buffer);                                     /* the buffer given to send may be used again */
+} td_transport_events;
+
+typedef struct {
+    td_status (*listen)(td_transport *transport, const char *address);          /* "host:port" */
+    /* Starts to connect; frames may be sent at once, a failure comes as `closed`. Errors: an address that cannot be understood. */
+    td_status (*connect)(td_transport *transport, const char *address, int *conn);
+    /* Sends bytes at data; buffer is handed to `sent` exactly once when data is no longer needed, also when the connection fails. False: the connection is unknown; no `sent`. */
+    bool (*send)(td_transport *transport, int conn, const void *data, size_t bytes, void *buffer);
+    void (*hang_up)(td_transport *transport, int conn);                         /* no more events of it but `sent` */
+    bool (*progress)(td_transport *transport);                                  /* false: nothing happened */
+    int64_t (*now)(const td_transport *transport);                              /* nanoseconds */
+    void (*rest)(td_transport *transport, int64_t ns);                          /* sleeps until something may have happened, at most ns */
+    void (*describe)(td_transport *transport, int conn, char *out, size_t room);/* lanes chosen */
+    void (*close)(td_transport *transport);
+} td_transport_ops;
+
+struct td_transport { const td_transport_ops *ops; td_transport_events events; };
+
+/* ucx.c. frame_bytes_max bounds what is received. spin_ns: how long rest looks before it sleeps. */
+td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, td_transport **out);
+
+#endif
