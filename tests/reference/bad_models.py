@@ -133,7 +133,7 @@ def config_faults():
     for kind, keys in NUMBERS.items():
         for key in keys:
             for how, value in ABSURD.items():
-                yield Fault(f"config {key} {how}", kind, config_change(**{key: value}))
+                yield Fault(f"config {key} {how}", kind, config_change(**{key: value}), (key,))
     for kind, key, value, names in CONFIG:
         yield Fault(f"config {key}={value if value is not GONE else 'gone'}"[:60], kind, config_change(**{key: value}), tuple(names.split("|")) if names else ())
     deep = "[" * 200000

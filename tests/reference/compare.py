@@ -189,7 +189,7 @@ def rms_error(original, held, kept):
 
 
 def quantised(table, binary, case, scratch):
-    kinds = ("q8_0", "q4_k", "q5_k", "q6_k") if case.name.endswith("-k") else ("q8_0", "q4_0")
+    kinds = ("q8_0", "q4_k", "q5_k", "q6_k") if case.name.endswith("-k") else ("q8_0", "q4_0") if case.name.endswith("-q") else ("q4_k",)  # odd sizes: other types stand in
     for kind in kinds:
         out = scratch / f"{kind}.gguf"
         said = binary.run("convert", case.path, out, "--quant", kind)
@@ -197,14 +197,15 @@ def quantised(table, binary, case, scratch):
             table.failed(case.name, f"convert --quant {kind}", said)
             continue
         types = set(gguf_models.types_of(out).values())
-        if kind.upper() not in types:
+        if kind.upper() not in types and case.name.endswith(("-q", "-k")):
             table.failed(case.name, f"convert --quant {kind}", f"expected tensors of type {kind.upper()}, found {sorted(types)}")
             continue
         held = gguf_models.read(out, case.config)
+        block = ACTIVATION_BLOCK[kind] if kind.upper() in types else 32
         changed = [n for n, x in case.weights.items() if x.ndim > 1 and n in held and not np.array_equal(held[n].astype(np.float32), x)]
         table.row(case.name, f"{kind} weights, rms error", rms_error(case.weights, held, changed), WEIGHT_RMS[kind])
         want = reference.forward(case.config, held, case.ids)[0]
-        rounded = reference.forward(case.config, held, case.ids, product=reference.rounding_product(ACTIVATION_BLOCK[kind]))[0]
+        rounded = reference.forward(case.config, held, case.ids, product=reference.rounding_product(block))[0]
         bound = min(2 * reference.relative(rounded, want), QUANT_MOST)
         got = compare(table, binary, case, f"{kind} logits", out, want, bound)
         if got is not None:
@@ -214,7 +215,7 @@ def quantised(table, binary, case, scratch):
 
 
 def run_case(table, binary, name, a, scratch):
-    for_quants = name.endswith(("-q", "-k"))
+    for_quants = name.endswith(("-q", "-k")) or name in ("step3", "llama-linear")
     case = Case(name, a.seed, 24 if for_quants else a.tokens, scratch, 0.25 if for_quants else 0.02)
     if "folders" in a.part:
         folders(table, binary, case, scratch)
