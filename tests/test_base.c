@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -89,6 +90,14 @@ static void writer_puts_whole_file_or_none(void **state)
     td_writer_discard(&writer);
     assert_int_equal(rmdir(directory), 0);
     free(path);
+    /* a device stays a device, and a full one is an error */
+    struct stat device;
+    assert_int_equal(td_writer_open("/dev/full", &writer), TD_OK);
+    assert_int_equal(td_writer_put(&writer, "abc", 3), TD_OK);
+    assert_int_equal(td_writer_commit(&writer), TD_E_IO);
+    assert_int_equal(stat("/dev/full", &device), 0);
+    assert_true(S_ISCHR(device.st_mode));
+    assert_int_equal(td_writer_open("/tmp", &writer), TD_E_IO);
     assert_int_equal(td_writer_open("/dev/full/none", &writer), TD_E_IO);
     assert_int_equal(td_file_map("/nonexistent", &file), TD_E_NOT_FOUND);
     assert_int_equal(td_file_map("/tmp", &file), TD_E_INVALID);

@@ -93,8 +93,19 @@ td_status td_file_read(const char *path, size_t bytes_max, char **out, size_t *b
     return TD_OK;
 }
 
+/* Where a device or pipe stands, a rename would put a file in its place: such a path is written as it is. A directory is refused. */
+static td_status written_in_place(const char *path, bool *in_place)
+{
+    struct stat info;
+    *in_place = stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+    if (*in_place && S_ISDIR(info.st_mode)) return td_fail(TD_E_IO, "file %s: cannot be created: a directory of this name is there", path);
+    return TD_OK;
+}
+
 td_status td_writer_open(const char *path, td_writer *out)
 {
+    bool in_place;
+    TD_TRY(written_in_place(path, &in_place));
     td_writer writer = {.fd = -1, .path = strdup(path), .buffer = malloc(WRITER_BUFFER)};
     size_t length = strlen(path) + 32;
     writer.temporary = malloc(length);
@@ -103,7 +114,11 @@ td_status td_writer_open(const char *path, td_writer *out)
         return td_fail(TD_E_MEMORY, "file %s: no memory for writing", path);
     }
     snprintf(writer.temporary, length, "%s.partial-%ld", path, (long)getpid());
-    writer.fd = open(writer.temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (in_place) {
+        free(writer.temporary);
+        writer.temporary = NULL;
+    }
+    writer.fd = open(in_place ? path : writer.temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (writer.fd < 0) {
         int reason = errno;
         free(writer.temporary);
@@ -162,10 +177,10 @@ td_status td_writer_align(td_writer *writer, size_t alignment)
 td_status td_writer_commit(td_writer *writer)
 {
     td_status status = flush(writer);
-    if (status == TD_OK && fsync(writer->fd) != 0) status = td_fail(TD_E_IO, "file %s: cannot be synced: %s", writer->path, strerror(errno));
+    if (status == TD_OK && writer->temporary && fsync(writer->fd) != 0) status = td_fail(TD_E_IO, "file %s: cannot be synced: %s", writer->path, strerror(errno));
     if (close(writer->fd) != 0 && status == TD_OK) status = td_fail(TD_E_IO, "file %s: cannot be closed: %s", writer->path, strerror(errno));
     writer->fd = -1;
-    if (status == TD_OK && rename(writer->temporary, writer->path) != 0)
+    if (status == TD_OK && writer->temporary && rename(writer->temporary, writer->path) != 0)
         status = td_fail(TD_E_IO, "file %s: cannot be put in place: %s", writer->path, strerror(errno));
     if (status == TD_OK) {
         free(writer->temporary);

@@ -19,10 +19,10 @@ void td_file_unmap(td_file *file); /* a zeroed file is allowed */
 /* Reads a whole file of at most bytes_max into malloc'd memory with a NUL behind it. The caller frees *out. */
 td_status td_file_read(const char *path, size_t bytes_max, char **out, size_t *bytes);
 
-/* A file that appears under its name only when it is complete: written beside it, synced and renamed by commit. */
+/* A file that appears under its name only when it is complete: written beside it, synced and renamed by commit. A device or pipe is written as it is. */
 typedef struct {
     int fd;
-    char *path, *temporary; /* owned */
+    char *path, *temporary; /* owned; temporary NULL: a device or pipe */
     uint8_t *buffer;        /* owned */
     size_t filled;
     uint64_t bytes;         /* written so far */
