@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the program on broken models (bad_models.py) and wrong command lines (tests/data/bad_command_lines.txt), and checks how it refuses.
+"""Runs the program on broken models (bad_models.py) and wrong command lines (tests/data/bad_command_lines.txt), and with a disk that
+gets full, and checks how it refuses.
 
-    TD_BINARY=build/tandem bad_input.py [--only SUBSTRING] [--part models,lines] [--verbose]
+    TD_BINARY=build/tandem bad_input.py [--only SUBSTRING] [--part models,disk,lines] [--verbose]
 
 Each refusal must be: exit status 1 or 2, never a signal; one line on stderr that begins with "tandem: " and names the file, tensor or key; within 10 seconds; using little
 memory; nothing on stdout (except from run), no output file, and nothing half-written beside it. Verbs for which the fault does not matter may succeed, then with a silent stderr.
@@ -13,6 +14,7 @@ import pathlib
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,10 +31,18 @@ class Outcome:
         self.status, self.out, self.err, self.memory_mb = status, out, err, memory_mb
 
 
-def run(binary, arguments, stdin=None, cwd=None):
+def small_disk(bytes_max):
+    """For a child: writing past this many bytes of a file fails, as on a full disk."""
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
+    return limit
+
+
+def run(binary, arguments, stdin=None, cwd=None, before_exec=None):
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     try:
-        r = subprocess.run([binary, *map(str, arguments)], capture_output=True, stdin=stdin or subprocess.DEVNULL, timeout=SECONDS, cwd=cwd)
+        r = subprocess.run([binary, *map(str, arguments)], capture_output=True, stdin=stdin or subprocess.DEVNULL, timeout=SECONDS, cwd=cwd, preexec_fn=before_exec, restore_signals=False)
     except subprocess.TimeoutExpired:
         return Outcome(None, b"", b"", 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # the largest child so far: a rise shows a new largest
@@ -131,6 +141,29 @@ def check_models(binary, report, only, sanitized):
             shutil.rmtree(model) if model.is_dir() and not model.is_symlink() else model.unlink(missing_ok=True)
 
 
+def check_full_disk(binary, report, only, sanitized):
+    """Outputs that stop after some bytes: nothing may stay behind, in either format."""
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        good = bad_models.make_good(scratch / "good")
+        for kind in good:
+            for target, more in (("c.gguf", []), ("c.gguf", ["--quant", "q8_0"]), ("folder", ["--format", "safetensors"]), ("l.npy", None)):
+                for room in (0, 100, 1000, 3000, 20000):
+                    what = f"disk with {room} bytes, {kind} to {target} {' '.join(more or [])}"
+                    if only and only not in what:
+                        continue
+                    out = scratch / "out"
+                    out.mkdir()
+                    arguments = ["logits", good[kind], "--ids", "1,5,9,11", "--out", out / target] if more is None else ["convert", good[kind], out / target, *more]
+                    o = run(binary, arguments, before_exec=small_disk(room))
+                    enough = target == "l.npy" and room > 4 * 300 * 4
+                    wrong = judge(o, not enough, False, ("out",), True, sanitized)
+                    if not wrong and not enough and list(out.rglob("*")):
+                        wrong = f"left {[str(f.relative_to(out)) for f in out.rglob('*')]} behind"
+                    report.check(what, wrong, o.err)
+                    shutil.rmtree(out)
+
+
 def command_lines():
     """(line number, statuses, words that stderr must hold, argv) of the data file."""
     for number, line in enumerate(LINES.read_text(encoding="utf-8").splitlines(), 1):
@@ -162,7 +195,7 @@ def check_lines(binary, report, only, sanitized):
             if only and only not in " ".join(argv):
                 continue
             for name, value in names.items():
-                argv = [a.replace(name, value) for a in argv]
+                argv, words = [a.replace(name, value) for a in argv], words.replace(name, value)
             o = run(binary, argv, cwd=scratch)
             wrong = judge(o, 0 not in statuses, statuses == {0}, (words,) if words else (), False, sanitized)
             if not wrong and o.status not in statuses:
@@ -176,7 +209,7 @@ def check_lines(binary, report, only, sanitized):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--only", help="only faults or lines that contain this")
-    p.add_argument("--part", type=lambda t: t.split(","), default=["models", "lines"])
+    p.add_argument("--part", type=lambda t: t.split(","), default=["models", "disk", "lines"])
     p.add_argument("--verbose", action="store_true", help="show every sentence")
     p.add_argument("--sanitized", action="store_true", help="the program is a sanitizer build: memory is not judged")
     a = p.parse_args()
@@ -186,6 +219,8 @@ def main():
     binary, report = os.path.abspath(binary), Report(a.verbose)
     if "models" in a.part:
         check_models(binary, report, a.only, a.sanitized)
+    if "disk" in a.part:
+        check_full_disk(binary, report, a.only, a.sanitized)
     if "lines" in a.part:
         check_lines(binary, report, a.only, a.sanitized)
     print(f"{report.checks} checks, {report.misses} misses")
