@@ -15,6 +15,7 @@ static const verb verbs[] = {
     {"perplexity", "perplexity of a text under a model", verb_perplexity},
     {"doctor", "what this machine can do, what was chosen and why", verb_doctor},
     {"plan", "what will it cost, how many of what, and does disaggregation pay", verb_plan},
+    {"inspect", "tensors, types, sizes and sides of a checkpoint", verb_inspect},
     {NULL, NULL, NULL},
 };
 

@@ -15,5 +15,6 @@ int verb_perplexity(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
 int verb_plan(int argc, char **argv);
 int verb_serve(int argc, char **argv);
+int verb_inspect(int argc, char **argv);
 
 #endif

@@ -24,7 +24,7 @@ static char folder[256]; /* a fresh directory for the whole program */
 
 static const char *in_folder(const char *name)
 {
-    static char paths[4][512];
+    static char paths[4][700];
     static int next;
     next = (next + 1) % 4;
     snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);

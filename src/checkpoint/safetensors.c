@@ -373,6 +373,7 @@ td_status td_safetensors_attach_scales(td_checkpoint *c, bool *removed)
             return td_fail(TD_E_UNSUPPORTED, "checkpoint %s, tensor %s: expected scales of type F32, BF16 or F16, found %s", c->path, scale->name, c->entries[i].type_name);
         TD_TRY(check_scale_shape(c, &c->tensors[place], scale));
         if (!(c->tensors[place].scale = scale_values(c, scale))) return TD_E_MEMORY;
+        c->entries[place].bytes += c->entries[i].bytes;
         gone[i] = *removed = true;
     }
     size_t kept = 0;
