@@ -27,12 +27,15 @@ static const char help[] =
     "  --devices-max N           largest deployment to look at (default 256)\n"
     "  --ideal                   datasheet hardware without overheads\n"
     "  --jitter X                standard deviation of a stage over its mean (default 0)\n"
+    "  --straggler X             the slowest device takes X times the normal (default 1)\n"
+    "  --demand N                tokens per second to serve in all: copies, devices, dollars a month, kilowatts\n"
     "  --loads FILE              measured tokens per expert, instead of random routing\n"
     "  --chart FILE.svg|.png     draw the Pareto front (needs gnuplot)\n"
     "  --json, --csv             machine-readable\n"
     "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --seed N     for --simulate\n"
     "  --prefill elsewhere|inline|0.5      simulate: who reads prompts: others (default), the same devices, or additional devices, half as many\n"
-    "  --batch N --threads N --phase decode|prefill --calibration FILE     for --predict\n";
+    "  --calibration FILE        the fitted machine becomes hardware 'here'\n"
+    "  --batch N --threads N --phase decode|prefill --calibration FILE [--deploy 1A1F --link-us N]     for --predict\n";
 
 typedef enum { TEXT, NUMBER, FLAG, TASK } shape;
 typedef struct { const char *name; shape shape; size_t offset; int value; } option;
@@ -42,7 +45,7 @@ static const option options_known[] = {
     {"--hardware", TEXT, AT(hardware), 0}, {"--hardware-file", TEXT, AT(hardware_file), 0}, {"--price", TEXT, AT(prices), 0}, {"--kv", TEXT, AT(kv), 0},
     {"--weights", TEXT, AT(weights), 0}, {"--deploy", TEXT, AT(deploy), 0}, {"--chart", TEXT, AT(chart), 0}, {"--loads", TEXT, AT(loads), 0}, {"--trace", TEXT, AT(trace), 0},
     {"--from", TEXT, AT(from), 0}, {"--calibration", TEXT, AT(calibration), 0}, {"--phase", TEXT, AT(phase), 0}, {"--context", NUMBER, AT(context), 0},
-    {"--tpot", NUMBER, AT(tpot_ms), 0}, {"--jitter", NUMBER, AT(jitter), 0}, {"--rate", NUMBER, AT(rate), 0}, {"--prompt", NUMBER, AT(prompt), 0}, {"--output", NUMBER, AT(output), 0},
+    {"--tpot", NUMBER, AT(tpot_ms), 0}, {"--jitter", NUMBER, AT(jitter), 0}, {"--straggler", NUMBER, AT(straggler), 0}, {"--demand", NUMBER, AT(demand), 0}, {"--link-us", NUMBER, AT(link_us), 0}, {"--rate", NUMBER, AT(rate), 0}, {"--prompt", NUMBER, AT(prompt), 0}, {"--output", NUMBER, AT(output), 0},
     {"--replicas", NUMBER, AT(replicas), 0}, {"--prefill", TEXT, AT(prefill), 0}, {"--devices-max", NUMBER, 0, 'd'}, {"--requests", NUMBER, 0, 'r'},
     {"--seed", NUMBER, 0, 's'}, {"--batch", NUMBER, 0, 'b'}, {"--threads", NUMBER, 0, 't'}, {"--ideal", FLAG, AT(ideal), 0},
     {"--paper", TASK, 0, TD_PLAN_PAPER}, {"--cost", TASK, 0, TD_PLAN_COST}, {"--simulate", TASK, 0, TD_PLAN_SIMULATE}, {"--predict", TASK, 0, TD_PLAN_PREDICT},

@@ -350,6 +350,8 @@ typedef struct {
     bool ideal;                /* hardware at its datasheet, no overheads, instead of the efficiencies measured in the paper */
     int devices_max;           /* 0: 256 */
     double jitter;             /* standard deviation of a stage over its mean; 0: none */
+    double straggler;          /* the slowest device takes this many times the normal; 0: 1 */
+    double demand;             /* search: tokens per second to serve in all, for copies, devices, dollars a month; 0: not asked */
     const char *loads;         /* file of measured tokens per expert (numbers); NULL: random routing */
     double rate;               /* simulate: requests per second, Poisson; 0: 70 % of what the deployment sustains */
     int64_t requests;          /* simulate; 0: 10000 */
@@ -359,8 +361,9 @@ typedef struct {
     const char *prefill;       /* simulate: "elsewhere" (default: prompts arrive read), "inline" (by the same devices), or "0.5": by additional devices, half as many */
     uint64_t seed;
     const char *from;          /* calibrate: measured rows, a JSON list */
-    const char *calibration;   /* calibrate: file to write; predict and search: file to read */
+    const char *calibration;   /* calibrate: file to write; predict: file to read; cost, search, simulate: makes this machine known as hardware "here" */
     int batch, threads;        /* predict */
+    double link_us;            /* predict: one-way delay of the link, in microseconds */
     const char *phase;         /* predict: "decode" (default) or "prefill" */
 } td_plan_options;
 

@@ -58,10 +58,12 @@ static td_status row_read(const char *path, int index, const cJSON *row, const p
     r.phase_tokens = strcmp(phase, "decode") ? r.batch * r.context : r.batch;
     r.seconds = r.phase_tokens / rate;
     number(row, "wire_s_per_step", 0, 1e6, &r.wire_s);
+    double link_us = 0;
     plan_model model;
     if (plan_model_find(word(row, "model", "?"), &model) == TD_OK) { /* the same arithmetic as a later prediction */
         if (strcmp(phase, "decode")) plan_prompt_work(&model, precision, r.batch, r.context, &r.bytes, &r.flops);
         else plan_step_work(&model, precision, r.batch, r.context, &r.bytes, &r.flops);
+        if (number(row, "link_us", 0, 1e9, &link_us)) r.wire_s = 2e-6 * link_us * model.layers; /* out and back, every layer */
     } else if (!number(row, "bytes_per_step", 0, 1e18, &r.bytes) || !number(row, "flops_per_step", 0, 1e21, &r.flops))
         return td_context(TD_E_FORMAT, "file %s row %d: no bytes_per_step and flops_per_step, and its model cannot be read", path, index + 1);
     *out = r;

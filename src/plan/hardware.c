@@ -34,7 +34,7 @@ int plan_distance(const char *a, const char *b)
     return row[k];
 }
 
-static td_status put(plan_hardware_table *table, const plan_hardware *item)
+td_status plan_hardware_put(plan_hardware_table *table, const plan_hardware *item)
 {
     for (size_t i = 0; i < table->count; i++)
         if (!strcasecmp(table->items[i].name, item->name)) {
@@ -106,7 +106,7 @@ static td_status parse(const char *where, const char *text, plan_hardware_table 
         if (!*first || *first == '#') continue;
         plan_hardware item;
         TD_TRY(parse_line(where, line, first, &item));
-        TD_TRY(put(table, &item));
+        TD_TRY(plan_hardware_put(table, &item));
     }
     return TD_OK;
 }

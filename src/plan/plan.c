@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
+#include "base/threads.h"
 
 #define DEFAULT_HARDWARE "h800,h20,a800,910b"
 
@@ -69,6 +71,24 @@ static td_status hardware_list(const char *list, const plan_hardware_table *tabl
     return *count ? TD_OK : td_fail(TD_E_INVALID, "--hardware: expected names such as 'h800,h20', found none");
 }
 
+/* The machine of a calibration as hardware "here": rates from the decode fit at --threads, memory from the system. */
+static td_status here_put(const td_plan_options *o, plan_hardware_table *table)
+{
+    plan_calibration c;
+    const plan_fit *f = NULL;
+    TD_TRY(plan_calibration_read(o->calibration, &c));
+    for (int i = 0; i < c.count; i++)
+        if (!strncmp(c.fits[i].key, "decode|", 7) && (!f || c.fits[i].rows > f->rows)) f = &c.fits[i];
+    if (!f) return td_fail(TD_E_NOT_FOUND, "file %s: expected measured rows of phase decode, found none", o->calibration);
+    double threads = o->threads > 0 ? o->threads : td_cores_usable(), byte = f->c[2] + f->c[3] / threads, flop = f->c[4] + f->c[5] / threads;
+    if (byte <= 0 && flop <= 0) return td_fail(TD_E_INVALID, "file %s: the fit shows no cost for bytes or FLOPs; measure larger models or contexts", o->calibration);
+    plan_hardware h = {.kind = "cpu", .bf16 = flop > 0 ? 1 / flop : 1e18, .bandwidth = byte > 0 ? 1 / byte : 1e18, .nic = 1.25e9, .nic_latency_s = 50e-6, .node = 1};
+    h.memory_bytes = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    snprintf(h.name, sizeof h.name, "here");
+    snprintf(h.source, sizeof h.source, "calibration %.80s, %.0f threads, error bar %.0f %%", o->calibration, threads, 100 * f->error_p90);
+    return plan_hardware_put(table, &h);
+}
+
 static td_status list_models(td_buffer *out)
 {
     char name[96];
@@ -123,7 +143,11 @@ static td_status workload_read(inputs *in)
     if (in->question.tpot_s > 1e4 || o->tpot_ms < 0) return td_fail(TD_E_INVALID, "--tpot: expected 0 to 10000000 ms, found %g", o->tpot_ms);
     if (o->devices_max < 0 || o->devices_max > 1000000) return td_fail(TD_E_INVALID, "--devices-max: expected 1 to 1000000, found %d", o->devices_max);
     if (!(o->jitter >= 0 && o->jitter <= 1)) return td_fail(TD_E_INVALID, "--jitter: expected 0 to 1, found %g", o->jitter);
+    if (!(o->straggler == 0 || (o->straggler >= 1 && o->straggler <= 1000))) return td_fail(TD_E_INVALID, "--straggler: expected 1 to 1000 times the normal time, found %g", o->straggler);
+    if (!(o->demand >= 0 && o->demand <= 1e15)) return td_fail(TD_E_INVALID, "--demand: expected tokens per second of at least 0, found %g", o->demand);
     in->question.load.jitter = o->jitter;
+    in->question.load.straggler = o->straggler;
+    in->question.demand = o->demand;
     return o->loads ? loads_read(o->loads, in) : TD_OK;
 }
 
@@ -223,6 +247,7 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     TD_TRY(plan_model_find(o->model, &model));
     TD_TRY(plan_hardware_load(o->hardware_file, table));
     TD_TRY(prices_apply(o->prices, table));
+    if (o->calibration) TD_TRY(here_put(o, table));
     TD_TRY(hardware_list(o->hardware ? o->hardware : DEFAULT_HARDWARE, table, hardware, TD_COUNT(hardware), &count));
     if (!(context >= 1 && context <= 1e8)) return td_fail(TD_E_INVALID, "--context: expected 1 to 100000000 tokens, found %g", context);
     if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json_wanted(o), out);
@@ -289,7 +314,7 @@ static td_status predicted(const td_plan_options *o, td_buffer *out)
     if (!o->kv) precision.kv_bytes = 2;
     TD_TRY(fit_for(&c, phase, o->weights, o->deploy ? o->deploy : "colocated", &f));
     bool decode = !strcmp(phase, "decode");
-    plan_measured what = {.batch = batch, .context = context, .threads = threads};
+    plan_measured what = {.batch = batch, .context = context, .threads = threads, .wire_s = 2e-6 * o->link_us * model.layers};
     if (decode) plan_step_work(&model, &precision, batch, context, &what.bytes, &what.flops);
     else plan_prompt_work(&model, &precision, batch, context, &what.bytes, &what.flops);
     double seconds = plan_fit_seconds(f, &what), tokens = decode ? batch : batch * context, bar = f->error_p90;

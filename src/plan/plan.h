@@ -83,6 +83,8 @@ typedef struct { plan_hardware *items; size_t count, capacity; } plan_hardware_t
 
 /* The shipped table, then path (may be NULL) whose lines replace lines of the same name. */
 td_status plan_hardware_load(const char *path, plan_hardware_table *out);
+/* Adds a line, or replaces the one of the same name. */
+td_status plan_hardware_put(plan_hardware_table *table, const plan_hardware *item);
 void plan_hardware_free(plan_hardware_table *table);
 td_status plan_hardware_find(const plan_hardware_table *table, const char *name, const plan_hardware **out);
 const char *plan_hardware_text(void); /* the shipped file itself */

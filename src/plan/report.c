@@ -86,7 +86,9 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
         td_buffer_text(out, i ? ",\n" : "\n");
         choice_json(&a->choices[i].deployment, &a->choices[i].result, out);
     }
-    td_buffer_text(out, "],\n\"front\":[");
+    if (q->demand > 0) td_buffer_format(out, "],\n\"demand_tokens_per_s\":%.6g,\"copies\":%.0f", q->demand, ceil(q->demand / a->choices[0].result.tokens_s));
+    else td_buffer_text(out, "]");
+    td_buffer_text(out, ",\n\"front\":[");
     for (size_t i = 0; i < a->front_count; i++) {
         td_buffer_format(out, "%s{\"tpot_target_ms\":%.4f,\"afd\":", i ? ",\n" : "\n", 1e3 * a->front_tpot_s[i]);
         if (a->front_afd[i].result.devices > 0) choice_json(&a->front_afd[i].deployment, &a->front_afd[i].result, out);
@@ -111,17 +113,39 @@ static void answer_csv(const plan_answer *a, td_buffer *out)
     }
 }
 
+static void front_cell(const plan_choice *c, int width, td_buffer *out)
+{
+    td_buffer name = {0};
+    if (c->result.devices > 0) {
+        plan_deployment_write(&c->deployment, &name);
+        td_buffer_format(out, "   %-*s %10.0f %9.4f", width, name.data ? name.data : "", c->result.tokens_s_device, c->result.usd_mtok);
+    } else td_buffer_format(out, "   %-*s %10s %9s", width, "none", "-", "-");
+    td_buffer_free(&name);
+}
+
 static void front_text(const plan_answer *a, td_buffer *out)
 {
-    td_buffer_text(out, "\n  Pareto front: cheapest at each latency target (tokens/s a device, USD per million tokens)\n    within ms   disaggregated                              tok/s/dev   USD/1M    colocated               tok/s/dev   USD/1M\n");
+    td_buffer_format(out, "\n  Pareto front: cheapest at each latency target (tokens/s a device, USD per million tokens)\n    within ms   %-40s %10s %9s   %-28s %10s %9s\n", "disaggregated", "tok/s/dev", "USD/1M", "colocated", "tok/s/dev", "USD/1M");
     for (size_t i = 0; i < a->front_count; i++) {
-        td_buffer split = {0}, together = {0};
-        const plan_choice *s = &a->front_afd[i], *t = &a->front_colocated[i];
-        if (s->result.devices > 0) plan_deployment_write(&s->deployment, &split);
-        if (t->result.devices > 0) plan_deployment_write(&t->deployment, &together);
-        td_buffer_format(out, "    %9.1f   %-40s %10.0f %9.4f   %-22s %10.0f %9.4f\n", 1e3 * a->front_tpot_s[i], split.data ? split.data : "none", s->result.tokens_s_device, s->result.usd_mtok, together.data ? together.data : "none",
-                         t->result.tokens_s_device, t->result.usd_mtok);
-        td_buffer_free(&split), td_buffer_free(&together);
+        td_buffer_format(out, "    %9.1f", 1e3 * a->front_tpot_s[i]);
+        front_cell(&a->front_afd[i], 40, out);
+        front_cell(&a->front_colocated[i], 28, out);
+        td_buffer_text(out, "\n");
+    }
+}
+
+/* How many copies, devices, dollars and kilowatts a demand in tokens per second takes. */
+static void demand_text(const plan_question *q, const plan_answer *a, td_buffer *out)
+{
+    td_buffer_format(out, "\n  for %.0f tokens/s                          copies  devices   USD/month (730 h)        kW   spare\n", q->demand);
+    for (size_t i = 0; i < TD_MIN(a->count, (size_t)6); i++) {
+        td_buffer name = {0};
+        const plan_result *r = &a->choices[i].result;
+        double copies = ceil(q->demand / r->tokens_s);
+        plan_deployment_write(&a->choices[i].deployment, &name);
+        td_buffer_format(out, "  %2zu  %-36s %7.0f %8.0f %19.0f %9.1f %6.0f %%\n", i + 1, name.data ? name.data : "", copies, copies * r->devices, copies * r->usd_hour * 730, copies * r->joule_token * r->tokens_s / 1e3,
+                         100 * (copies * r->tokens_s / q->demand - 1));
+        td_buffer_free(&name);
     }
 }
 
@@ -150,13 +174,14 @@ td_status plan_answer_report(const plan_question *q, const plan_answer *a, const
         td_buffer_text(out, "\n  ");
         plan_verdict(q, a, out);
         td_buffer_text(out, "\n");
+        if (q->demand > 0) demand_text(q, a, out);
         if (a->front_count) {
             front_text(a, out);
             plan_chart_text(a, out);
         }
         prices_text(q, out);
         td_buffer_format(out, "\n  a=: attention side, f=: FFN side, c=: colocated, m: micro-batches, tp: devices that split an expert, b: tokens a device and micro-batch. %s\n",
-                         q->factors->kernel_table ? "Efficiencies are those measured in the Step-3 paper (docs/planning.md); its Table 8 is met within 10 %." : "Ideal hardware.");
+                         q->factors->kernel_table ? "Efficiencies are those measured in the Step-3 paper (docs/planning.md): its Table 8 is met within 10 %; colocated rows rest on one published profile." : "Ideal hardware.");
     }
     return td_buffer_status(out);
 }

@@ -328,11 +328,10 @@ td_status plan_evaluate(const plan_case *c, plan_result *out)
     TD_TRY(memory_check(c, &r));
     stage_times t;
     stages_of(c, &t);
-    double a = 0, of = 0, ow = 0, bk = 0, latency = 0, x = c->factors->wire_exposed;
+    double a = 0, of = 0, ow = 0, bk = 0, x = c->factors->wire_exposed;
     for (int l = 0; l < c->model->layers; l++) {
         int ga = c->model->layer_attention[l], gf = c->model->layer_ffn[l];
         a += t.a[ga], of += t.f[gf], ow += t.out[gf], bk += t.back[gf];
-        latency += t.a[ga] + t.f[gf] + t.out[gf] + t.back[gf];
         r.tpot_s += plan_layer_period(d->colocated, m, x, t.a[ga], t.out[gf], t.f[gf], t.back[gf]);
     }
     int layers = c->model->layers;
@@ -343,7 +342,7 @@ td_status plan_evaluate(const plan_case *c, plan_result *out)
     r.f_busy = m * of / r.tpot_s;
     r.wire_busy = m * fmax(ow, bk) / r.tpot_s;
     double top = fmax(fmax(m * a, m * of), m * fmax(ow, bk));
-    r.bound = d->colocated ? (layers_s > m * (a + of) * (1 + 1e-9) ? "wire" : a > of ? "attention" : "FFN") : top < 0.98 * layers_s ? "latency of a layer" : top == m * a ? "attention" : top == m * of ? "FFN" : "wire";
+    r.bound = d->colocated ? (ow + bk > fmax(a, of) ? "wire" : a > of ? "attention" : "FFN") : top < 0.98 * layers_s ? "latency of a layer" : top == m * a ? "attention" : top == m * of ? "FFN" : "wire";
     const plan_ffn *ff = &c->model->ffn[0];
     r.imbalance = plan_imbalance(ff->experts, ff->top_k, rows_total(d), plan_ffn_instances(d), c->load->loads && c->load->loads_count == ff->experts ? c->load->loads : NULL, d->redundant);
     costs_of(c, &r);

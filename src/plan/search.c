@@ -147,16 +147,33 @@ td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
 
 /* ---- verdict ---- */
 
-static void reason_for_split(const plan_choice *afd, const plan_choice *together, td_buffer *out)
+/* "compute bound (512 FLOP a byte, roofline 74), 0.28 USD an EFLOP" for work of some intensity on a card. */
+static void why_this_card(double intensity, const plan_hardware *w, bool bf16, td_buffer *out)
+{
+    double roofline = plan_flop_rate(w, bf16) / w->bandwidth, usd = w->usd_hour / 3600;
+    bool compute = intensity > roofline;
+    td_buffer_format(out, "%s bound on %s (%.0f FLOP a byte, roofline %.0f), %.2g USD %s", compute ? "compute" : "memory", w->name, intensity, roofline, compute ? usd / plan_flop_rate(w, bf16) * 1e18 : usd / w->bandwidth * 1e15,
+                     compute ? "an EFLOP" : "a PB");
+}
+
+static void reason_for_split(const plan_question *q, const plan_choice *afd, const plan_choice *together, td_buffer *out)
 {
     const plan_hardware *a = afd->deployment.a[0].hardware, *f = afd->deployment.f[0].hardware;
-    if (a != f)
-        td_buffer_format(out, "each side runs on the card that is cheap for it: attention on %s (%.2g USD a PB read), FFN on %s (%.2g USD an EFLOP), where colocation has to buy both from one card", a->name,
-                         a->usd_hour / 3600 / a->bandwidth * 1e15, f->name, f->usd_hour / 3600 / plan_flop_rate(f, false) * 1e18);
-    else
-        td_buffer_format(out, "the FFN sees %.0f tokens at once on %d devices (%.0f a device) instead of %.0f over %d colocated ones, and the wire hides behind %d micro-batches", afd->result.batch / afd->deployment.micro_batches,
-                         afd->deployment.f[0].devices, afd->result.batch / afd->deployment.micro_batches / afd->deployment.f[0].devices, together->result.batch / together->deployment.micro_batches,
-                         together->deployment.a[0].devices, afd->deployment.micro_batches);
+    plan_token t = plan_token_cost(q->model, q->precision, q->load.context, false);
+    double tokens = afd->result.batch / afd->deployment.micro_batches, ffn_bytes = 0;
+    for (int g = 0; g < q->model->ffn_groups; g++) {
+        const plan_ffn *k = &q->model->ffn[g];
+        ffn_bytes += q->precision->ffn_weight_bytes * k->layers * (k->shared_parameters + k->expert_parameters * plan_experts_touched(k->experts, k->top_k, tokens));
+    }
+    if (a != f) {
+        td_buffer_text(out, "each side runs on the card that is cheap for it: attention is ");
+        why_this_card(t.core_flops / t.kv_bytes, a, q->precision->attention_bf16, out);
+        td_buffer_text(out, "; the FFN is ");
+        why_this_card(t.ffn_flops * tokens / ffn_bytes, f, q->precision->linear_bf16, out);
+        return;
+    }
+    td_buffer_format(out, "the FFN sees %.0f tokens at once on %d devices (%.0f a device) instead of %.0f over %d colocated ones, and the wire hides behind %d micro-batches", tokens, afd->deployment.f[0].devices,
+                     tokens / afd->deployment.f[0].devices, together->result.batch / together->deployment.micro_batches, together->deployment.a[0].devices, afd->deployment.micro_batches);
 }
 
 static void reason_for_together(const plan_choice *afd, td_buffer *out)
@@ -184,7 +201,7 @@ void plan_verdict(const plan_question *q, const plan_answer *answer, td_buffer *
     double gain = 100 * (1 - (split ? afd->result.usd_mtok / together->result.usd_mtok : together->result.usd_mtok / afd->result.usd_mtok));
     td_buffer_format(out, "%s is better here, by %.0f %% in dollars a token (%.4f against %.4f USD per million), because ", split ? "Disaggregated" : "Colocated", gain, fmin(afd->result.usd_mtok, together->result.usd_mtok),
                      fmax(afd->result.usd_mtok, together->result.usd_mtok));
-    if (split) reason_for_split(afd, together, out);
+    if (split) reason_for_split(q, afd, together, out);
     else reason_for_together(afd, out);
     td_buffer_text(out, ".");
     if (gain < 7) td_buffer_text(out, " That is within the model's error (7 %): prefer the simpler deployment, colocated.");

@@ -16,6 +16,7 @@ typedef struct {
     size_t hardware_count;
     double tpot_s;
     int devices_max;
+    double demand;             /* tokens per second that must be served in all; 0: not asked */
 } plan_question;
 
 typedef struct {
