@@ -15,7 +15,7 @@
 #include "base/threads.h"
 #include "kernel/kernel.h"
 
-enum { K = 4096, BIG_BYTES = 256 << 20, CHECK_OUTS = 67, SLICES = 12 };
+enum { K = 4096, BIG_BYTES = 256 << 20, CHECK_OUTS = 67, SLICES = 24 };
 static const double SECONDS = 0.3;
 
 typedef struct {
@@ -89,10 +89,10 @@ static int check_product(const td_kernel *kernel, td_matmul_job job)
 static void bench_product(const td_kernel *kernel, td_pool *pool, const td_machine_limits *limits, td_dtype type, int rows, void *data, float *y)
 {
     size_t row_bytes = td_dtype_row_bytes(type, K);
-    int64_t all = BIG_BYTES / (int64_t)row_bytes / 64 * 64, outs = rows <= 16 ? all / SLICES / 64 * 64 : rows <= 64 ? 1024 : 256;
+    int64_t all = BIG_BYTES / (int64_t)row_bytes / 64 * 64, outs = rows <= 16 ? all / SLICES / 64 * 64 : (rows <= 64 ? 256 : 64) * td_pool_threads(pool);
     td_act_kind kind = td_act_kind_of(type);
     size_t x_bytes = td_act_row_bytes(kind, K);
-    char *x = malloc(x_bytes * (size_t)rows);
+    char *x = aligned_alloc(64, (x_bytes * (size_t)rows + 63) / 64 * 64);
     float *plain = malloc(K * 4), *scale = malloc((size_t)((all + 127) / 128 * (K / 128)) * 4);
     for (int64_t i = 0; i < (all + 127) / 128 * (K / 128); i++) scale[i] = 0.01f;
     td_random random = {.seed = 2};
@@ -102,7 +102,7 @@ static void bench_product(const td_kernel *kernel, td_pool *pool, const td_machi
         else td_act_quantise(kernel, kind, plain, K, x + (size_t)r * x_bytes);
     }
     td_tensor w = {.type = type, .dims = 2, .shape = {all, K}, .data = data, .scale = type == TD_F8_E4M3 ? scale : NULL};
-    run r = {.kernel = kernel, .job = {.w = &w, .x = x, .x_stride = x_bytes, .rows = rows, .out_end = outs, .y = y, .y_stride = all}, .tasks = td_pool_threads(pool) * 8};
+    run r = {.kernel = kernel, .job = {.w = &w, .x = x, .x_stride = x_bytes, .rows = rows, .out_end = outs, .y = y, .y_stride = all}, .tasks = td_pool_threads(pool) * (rows <= 16 ? 8 : 1)};
     if (!check_product(kernel, r.job)) {
         printf("%-24s differs from ref\n", td_dtype_name(type));
         exit(1);

@@ -135,7 +135,7 @@ INLINE void direct_rows(const td_matmul_job *job, const td_dtype type)
 /* ---- many rows --------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    float data[PANEL_OUTS][TD_K_BLOCK];
+    _Alignas(64) float data[PANEL_OUTS][TD_K_BLOCK];
     int outs, n;
     fetch next;
 } panel;

@@ -27,9 +27,8 @@ double WIDE(peak_int8)(int64_t rounds, float *sink)
 #if defined(__AVX512VNNI__)
             a[j] = _mm512_dpbusd_epi32(a[j], b, c);
 #else
-            I product = i_maddubs(b, c);
-            __asm__ volatile("" : "+v"(product));
-            a[j] = i_add16(a[j], product);
+            __asm__ volatile("" : "+v"(b));
+            a[j] = i_add16(a[j], i_maddubs(b, c));
 #endif
             __asm__ volatile("" : "+v"(a[j]));
         }
