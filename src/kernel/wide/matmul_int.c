@@ -1,5 +1,5 @@
 /*
- * matmul_int.c - products of many rows with Q8_0, Q4_0 and k-quants. Lanes are outputs: a panel of weights (64 outputs x CHUNK of K) is unpacked once so that one vector
+ * matmul_int.c - products of many rows with Q8_0, Q4_0 and k-quants. Lanes are outputs: a panel of weights (128 outputs x CHUNK of K) is unpacked once so that one vector
  * holds four neighbouring k of WIDTH outputs, and a tile (two vectors of outputs) multiplies it with four broadcast bytes of each of its rows. Scales come in once per block and output, as kernel.h orders.
  *
  * Weights are made unsigned (Q8_0: +128, Q4_0: 0..15, Q6_K: 0..63) and the offset is taken off with the activations' sums, except that without VNNI Q8_0 goes as int16
@@ -20,7 +20,7 @@ enum { TILE_ROWS = 6, FEW_ROWS = 1 };
 #else
 enum { TILE_ROWS = 3, FEW_ROWS = 1 };
 #endif
-enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 64, GROUPS = PANEL_OUTS / GROUP, CHUNK = 2048, CHUNK_WORDS = 1024, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
+enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 128, GROUPS = PANEL_OUTS / GROUP, CHUNK = 1024, CHUNK_WORDS = 512, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
 
 /* q: [block of 32][4-byte column][GROUP outputs], one region per group; int16 pairs: [block][16 pairs][GROUP outputs]. */
 typedef struct { float d[SUPERS][GROUP], dmin[SUPERS][GROUP]; int32_t scale[SUPERS][16][GROUP], pair[SUPERS][8][GROUP]; } super_scales;
@@ -241,6 +241,7 @@ INLINE void tile_q8(const td_dtype type, const panel *p, int group, const x_tile
                     if (VNNI) acc[r][h] = DPBUSD(acc[r][h], w[h], v);
                     else if (words) acc[r][h] = i_add(acc[r][h], i_madd(w[h], v));
                     else acc[r][h] = i_add16(acc[r][h], i_maddubs(w[h], v)); /* 8 times 2 * 15 * 127 fits */
+                    KEEP(acc[r][h]);
                 }
             }
         }
@@ -269,6 +270,7 @@ INLINE void sub_block(const td_dtype type, const uint8_t *q, const int32_t (*sca
                 UNROLL for (int h = 0; h < VECS; h++) {
                     if (VNNI) dot[r][h] = DPBUSD(j == begin ? i_zero() : dot[r][h], w[h], v);
                     else dot[r][h] = j == begin ? i_maddubs(w[h], v) : i_add16(dot[r][h], i_maddubs(w[h], v));
+                    KEEP(dot[r][h]);
                 }
             }
         }

@@ -16,6 +16,8 @@
 #define WIDE(name) TD_PASTE(td_, TD_WIDE, name)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+/* Pins a sum to its place: else gcc computes all products of an unrolled tile first and spills them. */
+#define KEEP(v) __asm__ volatile("" : "+v"(v))
 
 #if defined(__AVX512F__)
 enum { WIDTH = 16, HALVES = 1 };
