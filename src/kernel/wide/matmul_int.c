@@ -1,12 +1,13 @@
 /*
- * matmul_int.c - products of many rows with Q8_0, Q4_0 and k-quants. Lanes are outputs: a panel of weights (128 outputs x CHUNK of K) is unpacked once so that one vector
- * holds four neighbouring k of WIDTH outputs, and a tile (two vectors of outputs) multiplies it with four broadcast bytes of each of its rows. Scales come in once per block and output, as kernel.h orders.
+ * matmul_int.c - products with Q8_0, Q4_0 and k-quants. Lanes are outputs: the blocks of WIDTH outputs are transposed so that one vector holds four neighbouring k of each,
+ * and multiplied with four broadcast bytes of each row of activations. Scales come in once per block and output, as kernel.h orders.
+ * Few rows: transposed and used at once. Many rows: a panel of weights (128 outputs x CHUNK of K) is transposed once and stays in L2, and tiles of two vectors of outputs
+ * times some rows run over it while the next panel's weights are fetched ahead.
  *
  * Weights are made unsigned (Q8_0: +128, Q4_0: 0..15, Q6_K: 0..63) and the offset is taken off with the activations' sums, except that without VNNI Q8_0 goes as int16
  * pairs, because unsigned bytes times signed bytes would saturate in pairs.
  */
 #include "kernel/wide/vec.h"
-#include "tensor/kquant.h"
 
 #if defined(__AVX512VNNI__)
 enum { VNNI = 1 };
@@ -16,19 +17,11 @@ enum { VNNI = 0 };
 #define DPBUSD(acc, u, s) (acc)
 #endif
 #if defined(__AVX512F__)
-enum { TILE_ROWS = 6, FEW_ROWS = 1 };
+enum { TILE_ROWS = 6 };
 #else
-enum { TILE_ROWS = 3, FEW_ROWS = 1 };
+enum { TILE_ROWS = 3 };
 #endif
 enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 128, GROUPS = PANEL_OUTS / GROUP, CHUNK = 1024, CHUNK_WORDS = 512, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
-
-/* q: [block of 32][4-byte column][GROUP outputs], one region per group; int16 pairs: [block][16 pairs][GROUP outputs]. */
-typedef struct { float d[SUPERS][GROUP], dmin[SUPERS][GROUP]; int32_t scale[SUPERS][16][GROUP], pair[SUPERS][8][GROUP]; } super_scales;
-typedef struct {
-    _Alignas(64) uint8_t q[GROUPS][CHUNK * GROUP];
-    union { float d[GROUPS][BLOCKS][GROUP]; super_scales super[GROUPS]; } s;
-    fetch next;
-} panel;
 
 /* What a tile of rows brings besides its bytes. Q8 blocks: d, and what takes off the weights' offset; without VNNI Q8_0's bytes as int16. k-quants: pairs of sums per 32. */
 typedef struct {
@@ -39,6 +32,16 @@ typedef struct {
     int32_t sums[SUPERS][TILE_ROWS][4];
     int32_t words[VNNI ? 1 : CHUNK_WORDS / TD_Q_BLOCK][TILE_ROWS][16];
 } x_tile;
+
+INLINE int block_bytes(const td_dtype type) { return type == TD_Q8_0 ? 34 : type == TD_Q4_0 ? 18 : type == TD_Q4_K ? 144 : type == TD_Q5_K ? 176 : 210; }
+
+/* The blocks from K = begin on of `count` weight rows from out on; rows past the end repeat the last one. */
+INLINE void point(const td_matmul_job *job, const td_dtype type, int64_t out, int64_t begin, int count, const uint8_t **rows)
+{
+    const int block = td_act_kind_of(type) == TD_ACT_Q8 ? TD_Q_BLOCK : TD_QK_BLOCK;
+    int64_t row_bytes = job->w->shape[1] / block * block_bytes(type);
+    for (int i = 0; i < count; i++) rows[i] = (const uint8_t *)job->w->data + TD_MIN(out + i, job->out_end - 1) * row_bytes + begin / block * block_bytes(type);
+}
 
 INLINE int32_t four_at(const void *p)
 {
@@ -106,115 +109,128 @@ INLINE void columns16(const uint8_t *const *p, size_t at, I out[4])
 INLINE I i_bytes(int x) { return _mm256_set1_epi8((char)x); }
 #endif
 
-INLINE void put_column(uint8_t *q, int column, int half, I v) { i_store(q + ((size_t)column * VECS + (size_t)half) * sizeof(I), v); }
-
-/* One block of WIDTH outputs, vector h of the group. */
-INLINE void unpack_q8_0(const uint8_t *const *p, size_t at, uint8_t *q, int h)
+/* One block of WIDTH outputs of Q8_0 (VNNI: unsigned, else as they are) or Q4_0. */
+INLINE void q8_columns(const td_dtype type, const uint8_t *const *p, size_t at, I w[8])
 {
-    I c[8];
-    columns32(p, at + 2, c);
-    UNROLL for (int i = 0; i < 8; i++) {
-        if (VNNI) {
-            put_column(q, i, h, i_xor(c[i], i_bytes(128)));
-        } else { /* bytes 0 and 2, then 1 and 3 of the four */
-            put_column(q, i, h, i_sar16(i_shl16(c[i], 8), 8));
-            put_column(q, i + 8, h, i_sar16(c[i], 8));
-        }
-    }
-}
-
-INLINE void unpack_q4_0(const uint8_t *const *p, size_t at, uint8_t *q, int h)
-{
-    I c[4];
-    columns16(p, at + 2, c);
-    UNROLL for (int i = 0; i < 4; i++) {
-        put_column(q, i, h, i_and(c[i], i_bytes(15)));
-        put_column(q, i + 4, h, i_and(i_shr16(c[i], 4), i_bytes(15)));
-    }
-}
-
-INLINE void unpack_q45k(td_dtype type, const uint8_t *const *p, size_t at, uint8_t *q, int h)
-{
-    I c[8], high[8];
-    if (type == TD_Q5_K) columns32(p, at + 16, high);
-    UNROLL for (int g = 0; g < 4; g++) {
-        columns32(p, at + (type == TD_Q4_K ? 16 : 48) + 32 * (size_t)g, c);
-        UNROLL for (int s = 0; s < 2; s++)
-            UNROLL for (int i = 0; i < 8; i++) {
-                I v = i_and(s ? i_shr16(c[i], 4) : c[i], i_bytes(15));
-                if (type == TD_Q5_K) v = i_or(v, i_shl16(i_and(i_shr16(high[i], 2 * g + s), i_bytes(1)), 4));
-                put_column(q, (2 * g + s) * 8 + i, h, v);
-            }
-    }
-}
-
-INLINE void unpack_q6k(const uint8_t *const *p, size_t at, uint8_t *q, int h)
-{
-    I c[8], high[8];
-    for (int half = 0; half < 2; half++) {
-        columns32(p, at + 128 + 32 * (size_t)half, high);
-        UNROLL for (int g = 0; g < 2; g++) {
-            columns32(p, at + 64 * (size_t)half + 32 * (size_t)g, c);
-            UNROLL for (int s = 0; s < 2; s++)
-                UNROLL for (int i = 0; i < 8; i++) {
-                    I v = i_and(s ? i_shr16(c[i], 4) : c[i], i_bytes(15));
-                    v = i_or(v, i_shl16(i_and(i_shr16(high[i], 2 * (2 * s + g)), i_bytes(3)), 4));
-                    put_column(q, (half * 4 + 2 * s + g) * 8 + i, h, v);
-                }
-        }
-    }
-}
-
-INLINE float half_at(const uint8_t *p)
-{
-    uint16_t h;
-    memcpy(&h, p, 2);
-    return _cvtsh_ss(h);
-}
-
-/* A scale as the tiles want it: an int32, or without VNNI a pair of int16. */
-INLINE int32_t scale_entry(int s) { return VNNI ? s : (int32_t)((uint32_t)(uint16_t)s * 0x10001u); }
-INLINE int32_t pair_entry(int a, int b) { return (int32_t)((uint32_t)(uint16_t)a | (uint32_t)(uint16_t)b << 16); }
-
-INLINE void unpack_super_scales(td_dtype type, const uint8_t *block, super_scales *s, int b, int out)
-{
-    if (type == TD_Q6_K) {
-        const td_q6k_block *q6 = (const void *)block;
-        s->d[b][out] = half_at(block + 208);
-        for (int j = 0; j < 16; j++) s->scale[b][j][out] = scale_entry(q6->scales[j]);
-        for (int j = 0; j < 8; j++) s->pair[b][j][out] = pair_entry(q6->scales[2 * j], q6->scales[2 * j + 1]);
+    if (type == TD_Q8_0) {
+        columns32(p, at + 2, w);
+        UNROLL for (int i = 0; i < 8 * VNNI; i++) w[i] = i_xor(w[i], i_bytes(128));
         return;
     }
-    uint8_t scale[8], min[8];
-    td_kquant_scales(block + 4, scale, min);
-    s->d[b][out] = half_at(block), s->dmin[b][out] = half_at(block + 2);
-    for (int j = 0; j < 8; j++) s->scale[b][j][out] = scale_entry(scale[j]);
-    for (int j = 0; j < 4; j++) s->pair[b][j][out] = pair_entry(min[2 * j], min[2 * j + 1]);
+    columns16(p, at + 2, w);
+    UNROLL for (int i = 0; i < 4; i++) {
+        w[i + 4] = i_and(i_shr16(w[i], 4), i_bytes(15));
+        w[i] = i_and(w[i], i_bytes(15));
+    }
 }
+
+/* Two sub-blocks of 32 that share bytes: pair g is (2g, 2g+1), in Q6_K (0, 2), (1, 3), (4, 6), (5, 7). */
+INLINE int first_of_pair(const td_dtype type, int g) { return type == TD_Q6_K ? g / 2 * 4 + g % 2 : 2 * g; }
+INLINE int second_of_pair(const td_dtype type, int g) { return first_of_pair(type, g) + (type == TD_Q6_K ? 2 : 1); }
+INLINE void pair_columns(const td_dtype type, const uint8_t *const *p, size_t at, int g, I first[8], I second[8])
+{
+    I high[8];
+    columns32(p, at + (type == TD_Q4_K ? 16 : type == TD_Q5_K ? 48 : 0) + 32 * (size_t)g, first);
+    if (type == TD_Q5_K) columns32(p, at + 16, high);
+    if (type == TD_Q6_K) columns32(p, at + 128 + 32 * (size_t)(g / 2), high);
+    UNROLL for (int i = 0; i < 8; i++) {
+        second[i] = i_and(i_shr16(first[i], 4), i_bytes(15));
+        first[i] = i_and(first[i], i_bytes(15));
+        if (type == TD_Q5_K) {
+            first[i] = i_or(first[i], i_shl16(i_and(i_shr16(high[i], 2 * g), i_bytes(1)), 4));
+            second[i] = i_or(second[i], i_shl16(i_and(i_shr16(high[i], 2 * g + 1), i_bytes(1)), 4));
+        }
+        if (type == TD_Q6_K) {
+            first[i] = i_or(first[i], i_shl16(i_and(i_shr16(high[i], 2 * (g % 2)), i_bytes(3)), 4));
+            second[i] = i_or(second[i], i_shl16(i_and(i_shr16(high[i], 2 * (g % 2) + 4), i_bytes(3)), 4));
+        }
+    }
+}
+
+/* The f16 at the same place of WIDTH rows, as f32. */
+INLINE F halves_of(const uint8_t *const *p, size_t at)
+{
+    uint16_t h[WIDTH];
+    UNROLL for (int i = 0; i < WIDTH; i++) memcpy(&h[i], p[i] + at, 2);
+    return f_load_f16(h);
+}
+
+/* The scales of one super-block of WIDTH outputs. scale: int32, or without VNNI a pair of equal int16, for each of the 8 (Q6_K: 16) sub-blocks. pair: two neighbouring
+ * minimums (Q6_K: scales) as int16. */
+typedef struct { F d, dmin; I scale[16], pair[8]; } super_scales;
+
+INLINE I both_halves(I v) { return VNNI ? v : i_or(i_and(v, i_set(0xFFFF)), i_shl(v, 16)); }
+INLINE I join_halves(I low, I high) { return i_or(i_and(low, i_set(0xFFFF)), i_shl(high, 16)); }
+
+INLINE void scales_of(const td_dtype type, const uint8_t *const *p, size_t at, super_scales *s)
+{
+    I c[4];
+    if (type == TD_Q6_K) {
+        columns16(p, at + 192, c);
+        s->d = halves_of(p, at + 208);
+        UNROLL for (int j = 0; j < 16; j++) s->scale[j] = i_sar(i_shl(c[j / 4], 24 - j % 4 * 8), 24);
+        UNROLL for (int j = 0; j < 8; j++) s->pair[j] = join_halves(s->scale[2 * j], s->scale[2 * j + 1]);
+        UNROLL for (int j = 0; j < 16; j++) s->scale[j] = both_halves(s->scale[j]);
+        return;
+    }
+    const I six = i_set(63), four = i_set(15), two = i_set(0x30);
+    I min[8];
+    columns16(p, at, c); /* d and dmin, then the twelve bytes of td_kquant_scales */
+    s->d = f_of_half(c[0]), s->dmin = f_of_half(i_shr(c[0], 16));
+    UNROLL for (int j = 0; j < 4; j++) {
+        I top = i_shr(c[3], 8 * j);
+        s->scale[j] = i_and(i_shr(c[1], 8 * j), six), min[j] = i_and(i_shr(c[2], 8 * j), six);
+        s->scale[j + 4] = i_or(i_and(top, four), i_and(i_shr(c[1], 8 * j + 2), two));
+        min[j + 4] = i_or(i_and(i_shr(top, 4), four), i_and(i_shr(c[2], 8 * j + 2), two));
+    }
+    UNROLL for (int j = 0; j < 4; j++) s->pair[j] = i_or(min[2 * j], i_shl(min[2 * j + 1], 16));
+    UNROLL for (int j = 0; j < 8; j++) s->scale[j] = both_halves(s->scale[j]);
+}
+
+/* ---- panels ------------------------------------------------------------------------------------------------------------------------------ */
+
+/* q: [block of 32][4-byte column][GROUP outputs], one region per group; int16 pairs: [block][16 pairs][GROUP outputs]. */
+typedef struct {
+    _Alignas(64) uint8_t q[GROUPS][CHUNK * GROUP];
+    union { F d[GROUPS][BLOCKS][VECS]; super_scales super[GROUPS][SUPERS][VECS]; } s;
+    fetch next;
+} panel;
+
+INLINE void put_column(uint8_t *q, int column, int half, I v) { i_store(q + ((size_t)column * VECS + (size_t)half) * sizeof(I), v); }
 
 /* GROUP outputs from out on, K from begin on for n elements. Outputs past the end repeat the last one. */
 INLINE void unpack_group(const td_matmul_job *job, const td_dtype type, int64_t out, int64_t begin, int n, panel *p, int group)
 {
     const int block = td_act_kind_of(type) == TD_ACT_Q8 ? TD_Q_BLOCK : TD_QK_BLOCK;
-    const size_t bytes = type == TD_Q8_0 ? 34 : type == TD_Q4_0 ? 18 : type == TD_Q4_K ? 144 : type == TD_Q5_K ? 176 : 210;
-    size_t row_bytes = (size_t)(job->w->shape[1] / block) * bytes;
+    const size_t bytes = (size_t)block_bytes(type);
     const uint8_t *rows[GROUP];
-    for (int i = 0; i < GROUP; i++)
-        rows[i] = (const uint8_t *)job->w->data + (size_t)TD_MIN(out + i, job->out_end - 1) * row_bytes + (size_t)(begin / block) * bytes;
+    point(job, type, out, begin, GROUP, rows);
     uint8_t *q = p->q[group];
     for (int b = 0; b < n / block; b++) {
         size_t at = (size_t)b * bytes;
         UNROLL for (int h = 0; h < VECS; h++) {
-            const uint8_t *const *p_h = rows + h * WIDTH;
-            if (type == TD_Q8_0) unpack_q8_0(p_h, at, q + (size_t)b * (VNNI ? 32 : 64) * GROUP, h);
-            else if (type == TD_Q4_0) unpack_q4_0(p_h, at, q + (size_t)b * 32 * GROUP, h);
-            else if (type == TD_Q6_K) unpack_q6k(p_h, at, q + (size_t)b * 256 * GROUP, h);
-            else unpack_q45k(type, p_h, at, q + (size_t)b * 256 * GROUP, h);
+            const uint8_t *const *own = rows + h * WIDTH;
+            I w[8], second[8];
+            if (block == TD_Q_BLOCK) {
+                q8_columns(type, own, at, w);
+                p->s.d[group][b][h] = halves_of(own, at);
+                UNROLL for (int i = 0; i < 8; i++) {
+                    if (type == TD_Q8_0 && !VNNI) { /* bytes 0 and 2, then 1 and 3 of the four */
+                        put_column(q, i, h, i_sar16(i_shl16(w[i], 8), 8));
+                        put_column(q, i + 8, h, i_sar16(w[i], 8));
+                    } else {
+                        put_column(q, i, h, w[i]);
+                    }
+                }
+                continue;
+            }
+            scales_of(type, own, at, &p->s.super[group][b][h]);
+            UNROLL for (int g = 0; g < 4; g++) {
+                pair_columns(type, own, at, g, w, second);
+                UNROLL for (int i = 0; i < 8; i++) put_column(q, first_of_pair(type, g) * 8 + i, h, w[i]), put_column(q, second_of_pair(type, g) * 8 + i, h, second[i]);
+            }
         }
-        for (int i = 0; i < GROUP; i++) {
-            if (block == TD_Q_BLOCK) p->s.d[group][b][i] = half_at(rows[i] + at);
-            else unpack_super_scales(type, rows[i] + at, &p->s.super[group], b, i);
-        }
+        q += (type == TD_Q8_0 && !VNNI ? 64 : block) * GROUP;
     }
 }
 
@@ -246,7 +262,7 @@ INLINE void tile_q8(const td_dtype type, const panel *p, int group, const x_tile
             }
         }
         UNROLL for (int h = 0; h < VECS; h++) {
-            F d = f_load(p->s.d[group][b] + h * WIDTH);
+            F d = p->s.d[group][b][h];
             UNROLL for (int r = 0; r < ROWS; r++) {
                 I sum = acc[r][h];
                 if (!VNNI && !words) sum = i_add(i_madd(sum, i_set(0x10001)), i_set(x->offset[b][r]));
@@ -256,54 +272,169 @@ INLINE void tile_q8(const td_dtype type, const panel *p, int group, const x_tile
     }
 }
 
-/* acc += scaled dots of one block of 32 (scale: one vector of entries per SPAN columns). */
-INLINE void sub_block(const td_dtype type, const uint8_t *q, const int32_t (*scale)[GROUP], const td_q8k *const *x, int b, int sub, const int ROWS, I acc[TILE_ROWS][VECS])
-{
-    const int SPAN = VNNI ? (type == TD_Q6_K ? 4 : 8) : type == TD_Q4_K ? 8 : type == TD_Q5_K ? 4 : 2; /* columns added before they are scaled; without VNNI as many as fit int16 */
-    UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
-        I dot[TILE_ROWS][VECS];
-        UNROLL for (int j = begin; j < begin + SPAN; j++) {
-            I w[VECS];
-            UNROLL for (int h = 0; h < VECS; h++) w[h] = weights_at(q, j, h);
-            UNROLL for (int r = 0; r < ROWS; r++) {
-                I v = i_set(four_at(x[r][b].q + 32 * sub + 4 * j));
-                UNROLL for (int h = 0; h < VECS; h++) {
-                    if (VNNI) dot[r][h] = DPBUSD(j == begin ? i_zero() : dot[r][h], w[h], v);
-                    else dot[r][h] = j == begin ? i_maddubs(w[h], v) : i_add16(dot[r][h], i_maddubs(w[h], v));
-                    KEEP(dot[r][h]);
-                }
-            }
-        }
-        UNROLL for (int h = 0; h < VECS; h++) {
-            I s = i_load(scale[type == TD_Q6_K ? begin / 4 : 0] + h * WIDTH);
-            UNROLL for (int r = 0; r < ROWS; r++) acc[r][h] = i_add(acc[r][h], VNNI ? i_mul(dot[r][h], s) : i_madd(dot[r][h], s));
-        }
-    }
-}
+/* Columns whose products are added before they are scaled; without VNNI as many as fit int16. */
+INLINE int span_of(const td_dtype type) { return VNNI ? (type == TD_Q6_K ? 4 : 8) : type == TD_Q4_K ? 8 : type == TD_Q5_K ? 4 : 2; }
+/* The scale of column `column` of sub-block `sub`. */
+INLINE I scale_at(const td_dtype type, const super_scales *s, int sub, int column) { return s->scale[type == TD_Q6_K ? 2 * sub + column / 4 : sub]; }
+INLINE I scaled(I dot, I scale) { return VNNI ? i_mul(dot, scale) : i_madd(dot, scale); }
 
 INLINE void tile_kquant(const td_dtype type, const panel *p, int group, const x_tile *x, int blocks, const int ROWS, F total[TILE_ROWS][VECS])
 {
-    const super_scales *s = &p->s.super[group];
-    const int PER_SUB = type == TD_Q6_K ? 2 : 1;
+    const int SPAN = span_of(type), PAIRS = type == TD_Q6_K ? 8 : 4;
     for (int b = 0; b < blocks; b++) {
+        const super_scales *s = p->s.super[group][b];
         I acc[TILE_ROWS][VECS], low[TILE_ROWS][VECS];
         UNROLL for (int r = 0; r < ROWS; r++)
-            UNROLL for (int h = 0; h < VECS; h++) acc[r][h] = i_zero(), low[r][h] = i_zero();
-        for (int sub = 0; sub < 8; sub++) sub_block(type, p->q[group] + (size_t)(b * 8 + sub) * 32 * GROUP, s->scale[b] + sub * PER_SUB, x->q8k, b, sub, ROWS, acc);
-        UNROLL for (int j = 0; j < 4 * PER_SUB; j++)
-            UNROLL for (int h = 0; h < VECS; h++) {
-                I m = i_load(s->pair[b][j] + h * WIDTH);
-                UNROLL for (int r = 0; r < ROWS; r++) low[r][h] = i_add(low[r][h], i_madd(m, i_set(type == TD_Q6_K ? four_at(x->q8k[r][b].sums + 2 * j) : x->sums[b][r][j])));
-            }
-        UNROLL for (int h = 0; h < VECS; h++) {
-            F d = f_load(s->d[b] + h * WIDTH), dmin = f_load(s->dmin[b] + h * WIDTH);
-            UNROLL for (int r = 0; r < ROWS; r++) {
-                F dx = f_set(x->q8k[r][b].d);
-                if (type == TD_Q6_K) acc[r][h] = i_sub(acc[r][h], i_shl(low[r][h], 5));
-                total[r][h] = f_fma(f_of_i(acc[r][h]), f_mul(d, dx), total[r][h]);
-                if (type != TD_Q6_K) total[r][h] = f_fnma(f_of_i(low[r][h]), f_mul(dmin, dx), total[r][h]);
+            UNROLL for (int h = 0; h < VECS; h++) acc[r][h] = i_zero();
+        for (int sub = 0; sub < 8; sub++) {
+            const uint8_t *q = p->q[group] + (size_t)(b * 8 + sub) * 32 * GROUP;
+            UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
+                I dot[TILE_ROWS][VECS];
+                UNROLL for (int j = begin; j < begin + SPAN; j++) {
+                    I w[VECS];
+                    UNROLL for (int h = 0; h < VECS; h++) w[h] = weights_at(q, j, h);
+                    UNROLL for (int r = 0; r < ROWS; r++) {
+                        I v = i_set(four_at(x->q8k[r][b].q + 32 * sub + 4 * j));
+                        UNROLL for (int h = 0; h < VECS; h++) {
+                            if (VNNI) dot[r][h] = DPBUSD(j == begin ? i_zero() : dot[r][h], w[h], v);
+                            else dot[r][h] = j == begin ? i_maddubs(w[h], v) : i_add16(dot[r][h], i_maddubs(w[h], v));
+                            KEEP(dot[r][h]);
+                        }
+                    }
+                }
+                UNROLL for (int h = 0; h < VECS; h++)
+                    UNROLL for (int r = 0; r < ROWS; r++) acc[r][h] = i_add(acc[r][h], scaled(dot[r][h], scale_at(type, &s[h], sub, begin)));
             }
         }
+        UNROLL for (int h = 0; h < VECS; h++)
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                F dx = f_set(x->q8k[r][b].d);
+                low[r][h] = i_zero();
+                UNROLL for (int j = 0; j < PAIRS; j++) low[r][h] = i_add(low[r][h], i_madd(s[h].pair[j], i_set(type == TD_Q6_K ? four_at(x->q8k[r][b].sums + 2 * j) : x->sums[b][r][j])));
+                if (type == TD_Q6_K) acc[r][h] = i_sub(acc[r][h], i_shl(low[r][h], 5));
+                total[r][h] = f_fma(f_of_i(acc[r][h]), f_mul(s[h].d, dx), total[r][h]);
+                if (type != TD_Q6_K) total[r][h] = f_fnma(f_of_i(low[r][h]), f_mul(s[h].dmin, dx), total[r][h]);
+            }
+    }
+}
+
+/* ---- few rows: unpacked and used at once, without a panel -------------------------------------------------------------------------------- */
+
+/* start + dots of eight columns with 32 activations. Q8_0 without VNNI as int16. */
+INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
+{
+    if (VNNI) {
+        UNROLL for (int j = 0; j < 8; j++) start = DPBUSD(start, w[j], i_set(four_at(q + 4 * j)));
+    } else if (type == TD_Q8_0) {
+        UNROLL for (int j = 0; j < 8; j++) {
+            I v = i_set(four_at(q + 4 * j));
+            start = i_add(start, i_madd(i_sar16(i_shl16(w[j], 8), 8), i_sar16(i_shl16(v, 8), 8)));
+            start = i_add(start, i_madd(i_sar16(w[j], 8), i_sar16(v, 8)));
+        }
+    } else {
+        I sum = i_maddubs(w[0], i_set(four_at(q)));
+        UNROLL for (int j = 1; j < 8; j++) sum = i_add16(sum, i_maddubs(w[j], i_set(four_at(q + 4 * j))));
+        start = i_add(start, i_madd(sum, i_set(0x10001)));
+    }
+    return start;
+}
+
+INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
+{
+    int64_t blocks = job->w->shape[1] / TD_Q_BLOCK;
+    const uint8_t *rows[WIDTH];
+    const td_q8 *x[TILE_ROWS];
+    for (int r = 0; r < ROWS; r++) x[r] = row_of(job, first_row + r);
+    for (int64_t out = job->out_begin; out < job->out_end; out += WIDTH) {
+        F total[TILE_ROWS];
+        UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
+        point(job, type, out, 0, WIDTH, rows);
+        for (int64_t b = 0; b < blocks; b++) {
+            size_t at = (size_t)b * (size_t)block_bytes(type);
+            I w[8];
+            q8_columns(type, rows, at, w);
+            F d = halves_of(rows, at);
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                I sum = i_set(x[r][b].sum), offset = type == TD_Q4_0 ? i_shl(sum, 3) : VNNI ? i_shl(sum, 7) : i_zero();
+                total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, i_sub(i_zero(), offset))), f_mul(d, f_set(x[r][b].d)), total[r]);
+            }
+        }
+        for (int r = 0; r < ROWS; r++) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
+    }
+}
+
+/* acc + scaled dots of one sub-block. */
+INLINE I sub_block(const td_dtype type, const I w[8], const int8_t *q, const super_scales *s, int sub, I acc)
+{
+    const int SPAN = span_of(type);
+    UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
+        I dot = VNNI ? i_zero() : i_maddubs(w[begin], i_set(four_at(q + 4 * begin)));
+        UNROLL for (int j = begin + !VNNI; j < begin + SPAN; j++) {
+            I v = i_set(four_at(q + 4 * j));
+            if (VNNI) dot = DPBUSD(dot, w[j], v);
+            else dot = i_add16(dot, i_maddubs(w[j], v));
+        }
+        acc = i_add(acc, scaled(dot, scale_at(type, s, sub, begin)));
+    }
+    return acc;
+}
+
+INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
+{
+    int64_t blocks = job->w->shape[1] / TD_QK_BLOCK;
+    const int PAIRS = type == TD_Q6_K ? 8 : 4;
+    const uint8_t *rows[WIDTH];
+    const td_q8k *x[TILE_ROWS];
+    for (int r = 0; r < ROWS; r++) x[r] = row_of(job, first_row + r);
+    for (int64_t out = job->out_begin; out < job->out_end; out += WIDTH) {
+        F total[TILE_ROWS];
+        UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
+        point(job, type, out, 0, WIDTH, rows);
+        for (int64_t b = 0; b < blocks; b++) {
+            size_t at = (size_t)b * (size_t)block_bytes(type);
+            super_scales s;
+            I acc[TILE_ROWS], first[8], second[8];
+            scales_of(type, rows, at, &s);
+            UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_zero();
+            UNROLL for (int g = 0; g < 4; g++) {
+                int a = first_of_pair(type, g), c = second_of_pair(type, g);
+                pair_columns(type, rows, at, g, first, second);
+                UNROLL for (int r = 0; r < ROWS; r++) acc[r] = sub_block(type, second, x[r][b].q + 32 * c, &s, c, sub_block(type, first, x[r][b].q + 32 * a, &s, a, acc[r]));
+            }
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                F dx = f_set(x[r][b].d);
+                I low = i_zero();
+                __m128i sums = _mm_hadd_epi16(_mm_loadu_si128((const void *)x[r][b].sums), _mm_loadu_si128((const void *)(x[r][b].sums + 8)));
+                int32_t pairs[4];
+                _mm_storeu_si128((void *)pairs, sums);
+                UNROLL for (int j = 0; j < PAIRS; j++) low = i_add(low, i_madd(s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j])));
+                if (type == TD_Q6_K) acc[r] = i_sub(acc[r], i_shl(low, 5));
+                total[r] = f_fma(f_of_i(acc[r]), f_mul(s.d, dx), total[r]);
+                if (type != TD_Q6_K) total[r] = f_fnma(f_of_i(low), f_mul(s.dmin, dx), total[r]);
+            }
+        }
+        for (int r = 0; r < ROWS; r++) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
+    }
+}
+
+INLINE void direct(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
+{
+    if (td_act_kind_of(type) == TD_ACT_Q8) direct_q8(job, type, first_row, ROWS);
+    else direct_kquant(job, type, first_row, ROWS);
+}
+
+INLINE void direct_rows(const td_matmul_job *job, const td_dtype type)
+{
+    switch (job->rows) {
+    case 1: direct(job, type, 0, 1); break;
+    case 2: direct(job, type, 0, 2); break;
+    case 3: direct(job, type, 0, 3); break;
+#if defined(__AVX512F__)
+    case 4: direct(job, type, 0, 4); break;
+    case 5: direct(job, type, 0, 5); break;
+    case 6: direct(job, type, 0, 6); break;
+#endif
+    default: break;
     }
 }
 
@@ -373,9 +504,8 @@ INLINE void matmul(const td_matmul_job *job, const td_dtype type)
 {
     const int chunk = type == TD_Q8_0 && !VNNI ? CHUNK_WORDS : CHUNK;
     int64_t k = job->w->shape[1], row_bytes = (int64_t)td_dtype_row_bytes(type, k);
-    if (job->rows <= FEW_ROWS || k == 0) {
-        if (td_act_kind_of(type) == TD_ACT_Q8) WIDE(gemv_q8)(job);
-        else WIDE(gemv_kquant)(job);
+    if (job->rows <= TILE_ROWS) {
+        direct_rows(job, type);
         return;
     }
     panel p;

@@ -57,6 +57,7 @@ INLINE I i_or(I a, I b) { return _mm512_or_si512(a, b); }
 INLINE I i_xor(I a, I b) { return _mm512_xor_si512(a, b); }
 #define i_shl(a, n) _mm512_slli_epi32((a), (n))
 #define i_sar(a, n) _mm512_srai_epi32((a), (n))
+#define i_shr(a, n) _mm512_srli_epi32((a), (n))
 #define i_shr16(a, n) _mm512_srli_epi16((a), (n))
 #define i_shl16(a, n) _mm512_slli_epi16((a), (n))
 #define i_sar16(a, n) _mm512_srai_epi16((a), (n))
@@ -74,6 +75,7 @@ INLINE F f_load_f8(const void *p)
     __m256i half = _mm256_or_si256(body, _mm256_slli_epi16(_mm256_and_si256(b, _mm256_set1_epi16(0x80)), 8));
     return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0f)); /* f16's exponent bias is 8 more than that of f8 */
 }
+INLINE F f_of_half(I a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); } /* the low 16 bits of each lane as f16 */
 INLINE float f_max_lane(F a) { return _mm512_reduce_max_ps(a); }
 INLINE __m256 f_fold(const F acc[HALVES]) { return _mm256_add_ps(_mm512_castps512_ps256(acc[0]), _mm512_extractf32x8_ps(acc[0], 1)); } /* lane i + lane i+8 */
 #else
@@ -117,6 +119,7 @@ INLINE I i_or(I a, I b) { return _mm256_or_si256(a, b); }
 INLINE I i_xor(I a, I b) { return _mm256_xor_si256(a, b); }
 #define i_shl(a, n) _mm256_slli_epi32((a), (n))
 #define i_sar(a, n) _mm256_srai_epi32((a), (n))
+#define i_shr(a, n) _mm256_srli_epi32((a), (n))
 #define i_shr16(a, n) _mm256_srli_epi16((a), (n))
 #define i_shl16(a, n) _mm256_slli_epi16((a), (n))
 #define i_sar16(a, n) _mm256_srai_epi16((a), (n))
@@ -133,6 +136,11 @@ INLINE F f_load_f8(const void *p)
     body = _mm_or_si128(body, _mm_and_si128(_mm_cmpeq_epi16(body, _mm_set1_epi16(0x3F80)), _mm_set1_epi16(0x7F80)));
     __m128i half = _mm_or_si128(body, _mm_slli_epi16(_mm_and_si128(b, _mm_set1_epi16(0x80)), 8));
     return _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256.0f)); /* f16's exponent bias is 8 more than that of f8 */
+}
+INLINE F f_of_half(I a)
+{
+    a = _mm256_and_si256(a, _mm256_set1_epi32(0xFFFF));
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
 }
 INLINE float f_max_lane(F a)
 {
@@ -226,8 +234,5 @@ void WIDE(matmul_q5_k)(const td_matmul_job *job);
 void WIDE(matmul_q6_k)(const td_matmul_job *job);
 void WIDE(attention_part)(const td_attention_job *job);
 void WIDE(attention_merge)(float *m, float *l, float *o, float mb, float lb, const float *ob, int dv);
-/* Products of few rows straight from the file's layout, without a panel. */
-void WIDE(gemv_q8)(const td_matmul_job *job);
-void WIDE(gemv_kquant)(const td_matmul_job *job);
 
 #endif
