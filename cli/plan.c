@@ -22,7 +22,7 @@ static const char help[] =
     "  --context N               tokens of context, on average (default 8192)\n"
     "  --tpot 50ms               time per output token to meet (default 50ms)\n"
     "  --kv fp8|bf16|4bit        precision of the KV cache (default fp8)\n"
-    "  --weights fp8|bf16|4bit   precision of weights (default fp8)\n"
+    "  --weights fp8|bf16|4bit   precision of weights (default fp8; --predict: the dtype of the rows)\n"
     "  --deploy a=16xh20,f=8xh800,m=3     judge this deployment; c=32xh800 is colocated; several sizes a side: a=8xh20+8xh800\n"
     "  --devices-max N           largest deployment to look at (default 256)\n"
     "  --ideal                   datasheet hardware without overheads\n"

@@ -520,6 +520,32 @@ static void the_cheapest_meets_its_target_and_more_time_never_costs_more(void **
     }
 }
 
+static void a_side_may_mix_hardware(void **state)
+{
+    (void)state;
+    double rates[3];
+    static const char *const deploys[] = {"a=8xh20,f=16xh800", "a=8xh20+8xh800,f=16xh800", "a=8xh20+8xh800,f=16xh800+8xh20"};
+    for (int i = 0; i < 3; i++) {
+        char *out = NULL;
+        if (td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = deploys[i], .format = "json", .tpot_ms = 60}, &out) < 0) fail_msg("%s: %s", deploys[i], td_error());
+        cJSON *json = cJSON_Parse(out);
+        rates[i] = cJSON_GetObjectItem(json, "tokens_per_s")->valuedouble;
+        if (i > 0) {
+            const cJSON *pools = cJSON_GetObjectItem(json, "attention");
+            assert_int_equal(cJSON_GetArraySize(pools), 2);
+            double slow = cJSON_GetObjectItem(cJSON_GetArrayItem(pools, 0), "batch_per_device")->valuedouble, fast = cJSON_GetObjectItem(cJSON_GetArrayItem(pools, 1), "batch_per_device")->valuedouble;
+            assert_true(fast >= slow); /* the faster card gets the larger batch */
+            char *again = NULL;
+            assert_int_equal(td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = cJSON_GetObjectItem(json, "deploy")->valuestring, .format = "json"}, &again), TD_OK);
+            assert_string_equal(out, again);
+            td_free(again);
+        }
+        cJSON_Delete(json);
+        td_free(out);
+    }
+    assert_true(rates[1] > rates[0]);
+}
+
 static void what_cannot_work_names_what_would(void **state)
 {
     (void)state;
@@ -558,6 +584,7 @@ int main(void)
         cmocka_unit_test(measured_rows_are_read_or_refused),
         cmocka_unit_test(a_gguf_file_is_read_as_its_configuration_would_be),
         cmocka_unit_test(the_cheapest_meets_its_target_and_more_time_never_costs_more),
+        cmocka_unit_test(a_side_may_mix_hardware),
         cmocka_unit_test(what_cannot_work_names_what_would),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

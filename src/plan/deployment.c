@@ -23,9 +23,13 @@ static td_status pools_read(const char *text, size_t length, const plan_hardware
             return td_fail(TD_E_INVALID, "--deploy: expected a count and a name such as '16xh20', found '%.*s'", (int)length, text);
         memcpy(name, after + 1, (size_t)(stop - after - 1));
         name[stop - after - 1] = 0;
+        char *colon = strchr(name, ':'), *rest = NULL; /* "8xh20:47": tokens a device and micro-batch */
+        double rows = colon ? strtod(colon + 1, &rest) : 0;
+        if (colon && (*rest || !(rows >= 1 && rows <= 1e6))) return td_fail(TD_E_INVALID, "--deploy: expected a number of tokens after ':', found '%s'", colon + 1);
+        if (colon) *colon = 0;
         if (*count == PLAN_POOLS_MAX) return td_fail(TD_E_INVALID, "--deploy: expected at most %d kinds of hardware on a side", (int)PLAN_POOLS_MAX);
         plan_pool *p = &pools[(*count)++];
-        *p = (plan_pool){.devices = (int)devices};
+        *p = (plan_pool){.devices = (int)devices, .rows = rows};
         TD_TRY(plan_hardware_find(table, name, &p->hardware));
         text = plus ? plus + 1 : end;
     }
@@ -59,14 +63,19 @@ td_status plan_deployment_read(const char *text, const plan_hardware_table *tabl
     if (d.micro_batches == 0) d.micro_batches = d.colocated ? 2 : 3;
     if (d.micro_batches > 16) return td_fail(TD_E_INVALID, "--deploy: expected 1 to 16 micro-batches, found %d", d.micro_batches);
     if (d.ffn_tp == 0) d.ffn_tp = 1;
-    for (int p = 0; p < d.a_pools; p++) d.a[p].rows = rows;
+    for (int p = 0; p < d.a_pools && rows > 0; p++) d.a[p].rows = rows;
+    for (int p = 1; p < d.a_pools; p++)
+        if ((d.a[p].rows > 0) != (d.a[0].rows > 0)) return td_fail(TD_E_INVALID, "--deploy: expected ':' tokens for every kind of hardware of the attention side, or for none");
     *out = d;
     return TD_OK;
 }
 
 static void pools_write(const plan_pool *pools, int count, td_buffer *out)
 {
-    for (int p = 0; p < count; p++) td_buffer_format(out, "%s%dx%s", p ? "+" : "", pools[p].devices, pools[p].hardware->name);
+    for (int p = 0; p < count; p++) {
+        td_buffer_format(out, "%s%dx%s", p ? "+" : "", pools[p].devices, pools[p].hardware->name);
+        if (count > 1 && pools[p].rows >= 1) td_buffer_format(out, ":%.0f", pools[p].rows);
+    }
 }
 
 void plan_deployment_write(const plan_deployment *d, td_buffer *out)
@@ -78,7 +87,7 @@ void plan_deployment_write(const plan_deployment *d, td_buffer *out)
         pools_write(d->f, d->f_pools, out);
     }
     td_buffer_format(out, ",m=%d,tp=%d", d->micro_batches, TD_MAX(1, d->ffn_tp));
-    if (d->a[0].rows >= 1) td_buffer_format(out, ",b=%.0f", d->a[0].rows);
+    if (d->a_pools == 1 && d->a[0].rows >= 1) td_buffer_format(out, ",b=%.0f", d->a[0].rows);
 }
 
 /* ---- Table 8 ---- */

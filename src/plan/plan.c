@@ -14,14 +14,17 @@
 
 #define DEFAULT_HARDWARE "h800,h20,a800,910b"
 
+/* Bytes of one value by name; block formats with their scales. */
 static td_status precision_of(const char *word, const char *what, double *bytes)
 {
-    if (!word || !strcmp(word, "fp8") || !strcmp(word, "q8_0") || !strcmp(word, "8bit")) *bytes = 1;
-    else if (!strcmp(word, "bf16") || !strcmp(word, "f16")) *bytes = 2;
-    else if (!strcmp(word, "4bit") || !strcmp(word, "q4_0") || !strcmp(word, "fp4")) *bytes = 0.5625; /* 4 bits and a 16-bit scale every 32 values */
-    else if (!strcmp(word, "f32")) *bytes = 4;
-    else return td_fail(TD_E_INVALID, "--%s: expected fp8, bf16, 4bit or f32, found '%s'", what, word);
-    return TD_OK;
+    static const struct { const char *name; double bytes; } known[] = {{"fp8", 1}, {"8bit", 1}, {"bf16", 2}, {"f16", 2}, {"f32", 4}, {"4bit", 0.5625}, {"q8_0", 34 / 32.0}, {"q4_0", 18 / 32.0}, {"q4_k", 144 / 256.0},
+        {"q5_k", 176 / 256.0}, {"q6_k", 210 / 256.0}, {"mxfp4", 17 / 32.0}};
+    for (size_t i = 0; i < TD_COUNT(known); i++)
+        if (!strcmp(word ? word : "fp8", known[i].name)) {
+            *bytes = known[i].bytes;
+            return TD_OK;
+        }
+    return td_fail(TD_E_INVALID, "--%s: expected fp8, bf16, f16, f32, 4bit, q8_0, q4_0, q4_k, q5_k, q6_k or mxfp4, found '%s'", what, word);
 }
 
 static td_status precision_read(const td_plan_options *o, plan_precision *out)
@@ -31,8 +34,8 @@ static td_status precision_read(const td_plan_options *o, plan_precision *out)
     TD_TRY(precision_of(o->weights, "weights", &out->ffn_weight_bytes));
     out->attention_weight_bytes = out->ffn_weight_bytes;
     out->head_weight_bytes = fmin(2, out->ffn_weight_bytes < 1 ? 1 : 2);
-    out->attention_bf16 = out->kv_bytes > 1;
-    out->linear_bf16 = out->ffn_weight_bytes > 1;
+    out->attention_bf16 = out->kv_bytes > 1.1;
+    out->linear_bf16 = out->ffn_weight_bytes > 1.1;
     return TD_OK;
 }
 

@@ -90,12 +90,14 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
     else td_buffer_text(out, "]");
     td_buffer_text(out, ",\n\"front\":[");
     for (size_t i = 0; i < a->front_count; i++) {
-        td_buffer_format(out, "%s{\"tpot_target_ms\":%.4f,\"afd\":", i ? ",\n" : "\n", 1e3 * a->front_tpot_s[i]);
-        if (a->front_afd[i].result.devices > 0) choice_json(&a->front_afd[i].deployment, &a->front_afd[i].result, out);
-        else td_buffer_text(out, "null");
-        td_buffer_text(out, ",\"colocated\":");
-        if (a->front_colocated[i].result.devices > 0) choice_json(&a->front_colocated[i].deployment, &a->front_colocated[i].result, out);
-        else td_buffer_text(out, "null");
+        static const char *const names[] = {"afd_cheapest", "colocated_cheapest", "afd_densest", "colocated_densest"};
+        td_buffer_format(out, "%s{\"tpot_target_ms\":%.4f", i ? ",\n" : "\n", 1e3 * a->front_tpot_s[i]);
+        for (int k = 0; k < 4; k++) {
+            const plan_choice *c = k < 2 ? &a->front_cost[k][i] : &a->front_rate[k - 2][i];
+            td_buffer_format(out, ",\"%s\":", names[k]);
+            if (c->result.devices > 0) choice_json(&c->deployment, &c->result, out);
+            else td_buffer_text(out, "null");
+        }
         td_buffer_text(out, "}");
     }
     td_buffer_text(out, "]}\n");
@@ -113,24 +115,26 @@ static void answer_csv(const plan_answer *a, td_buffer *out)
     }
 }
 
-static void front_cell(const plan_choice *c, int width, td_buffer *out)
+static void front_cell(const plan_choice *c, bool rate, int width, td_buffer *out)
 {
     td_buffer name = {0};
     if (c->result.devices > 0) {
         plan_deployment_write(&c->deployment, &name);
-        td_buffer_format(out, "   %-*s %10.0f %9.4f", width, name.data ? name.data : "", c->result.tokens_s_device, c->result.usd_mtok);
-    } else td_buffer_format(out, "   %-*s %10s %9s", width, "none", "-", "-");
+        td_buffer_format(out, rate ? "   %-*s %9.0f" : "   %-*s %9.4f", width, name.data ? name.data : "", rate ? c->result.tokens_s_device : c->result.usd_mtok);
+    } else td_buffer_format(out, "   %-*s %9s", width, "none", "-");
     td_buffer_free(&name);
 }
 
 static void front_text(const plan_answer *a, td_buffer *out)
 {
-    td_buffer_format(out, "\n  Pareto front: cheapest at each latency target (tokens/s a device, USD per million tokens)\n    within ms   %-40s %10s %9s   %-28s %10s %9s\n", "disaggregated", "tok/s/dev", "USD/1M", "colocated", "tok/s/dev", "USD/1M");
-    for (size_t i = 0; i < a->front_count; i++) {
-        td_buffer_format(out, "    %9.1f", 1e3 * a->front_tpot_s[i]);
-        front_cell(&a->front_afd[i], 40, out);
-        front_cell(&a->front_colocated[i], 28, out);
-        td_buffer_text(out, "\n");
+    for (int rate = 0; rate < 2; rate++) {
+        td_buffer_format(out, "\n  Pareto front, %s:\n    within ms   %-40s %9s   %-28s %9s\n", rate ? "tokens/s a device against latency" : "cost against latency", "disaggregated", rate ? "tok/s/dev" : "USD/1M", "colocated", rate ? "tok/s/dev" : "USD/1M");
+        for (size_t i = 0; i < a->front_count; i++) {
+            td_buffer_format(out, "    %9.1f", 1e3 * a->front_tpot_s[i]);
+            front_cell(rate ? &a->front_rate[0][i] : &a->front_cost[0][i], rate, 40, out);
+            front_cell(rate ? &a->front_rate[1][i] : &a->front_cost[1][i], rate, 28, out);
+            td_buffer_text(out, "\n");
+        }
     }
 }
 
@@ -196,7 +200,7 @@ void plan_chart_text(const plan_answer *a, td_buffer *out)
     double x_low = INFINITY, x_high = 0, y_high = 0;
     for (size_t i = 0; i < a->front_count; i++)
         for (int side = 0; side < 2; side++) {
-            const plan_result *r = side ? &a->front_colocated[i].result : &a->front_afd[i].result;
+            const plan_result *r = &a->front_rate[side][i].result;
             if (r->devices <= 0) continue;
             x_low = fmin(x_low, r->tpot_s), x_high = fmax(x_high, r->tpot_s), y_high = fmax(y_high, r->tokens_s_device);
         }
@@ -204,7 +208,7 @@ void plan_chart_text(const plan_answer *a, td_buffer *out)
     for (int y = 0; y < CHART_HEIGHT; y++) memset(grid[y], ' ', CHART_WIDTH), grid[y][CHART_WIDTH] = 0;
     for (size_t i = 0; i < a->front_count; i++)
         for (int side = 1; side >= 0; side--) {
-            const plan_result *r = side ? &a->front_colocated[i].result : &a->front_afd[i].result;
+            const plan_result *r = &a->front_rate[side][i].result;
             if (r->devices <= 0) continue;
             int x = (int)lround((CHART_WIDTH - 1) * log(r->tpot_s / x_low) / log(x_high / x_low)), y = (int)lround((CHART_HEIGHT - 1) * (1 - r->tokens_s_device / y_high));
             grid[y][x] = side ? 'o' : '*';
@@ -216,10 +220,10 @@ void plan_chart_text(const plan_answer *a, td_buffer *out)
     td_buffer_format(out, "\n            %-10.1f%*.1f ms\n", 1e3 * x_low, CHART_WIDTH - 10, 1e3 * x_high);
 }
 
-static void series(FILE *f, const plan_answer *a, bool colocated, bool cost)
+static void series(FILE *f, const plan_answer *a, int colocated, bool cost)
 {
     for (size_t i = 0; i < a->front_count; i++) {
-        const plan_result *r = colocated ? &a->front_colocated[i].result : &a->front_afd[i].result;
+        const plan_result *r = cost ? &a->front_cost[colocated][i].result : &a->front_rate[colocated][i].result;
         if (r->devices > 0) fprintf(f, "%.6g %.6g\n", 1e3 * r->tpot_s, cost ? r->usd_mtok : r->tokens_s_device);
     }
     fprintf(f, "e\n");
@@ -238,9 +242,9 @@ td_status plan_chart_file(const plan_question *q, const plan_answer *a, const ch
     fprintf(f, "set multiplot layout 1,2 title \"%s, context %.0f\" noenhanced\nset grid\nset logscale x 2\nset xlabel 'ms per output token'\nset key bottom right\n", q->model->name, q->load.context);
     const char *style = "with linespoints pt 7 lw 2 title 'disaggregated', '-' with linespoints pt 6 lw 2 dt 2 title 'colocated'";
     fprintf(f, "set ylabel 'tokens/s per device'\nset yrange [0:*]\nplot '-' %s\n", style);
-    series(f, a, false, false), series(f, a, true, false);
-    fprintf(f, "set ylabel 'USD per million tokens'\nset key top right\nplot '-' %s\n", style);
-    series(f, a, false, true), series(f, a, true, true);
+    series(f, a, 0, false), series(f, a, 1, false);
+    fprintf(f, "set ylabel 'USD per million tokens'\nset logscale y\nset yrange [*:*]\nset key top right\nplot '-' %s\n", style);
+    series(f, a, 0, true), series(f, a, 1, true);
     fprintf(f, "unset multiplot\n");
     int status = pclose(f);
     if (status != 0) return td_fail(TD_E_IO, "--chart: gnuplot could not write %s (exit status %d)", path, WIFEXITED(status) ? WEXITSTATUS(status) : -1);

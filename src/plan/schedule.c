@@ -354,7 +354,7 @@ td_status plan_evaluate(const plan_case *c, plan_result *out)
 
 td_status plan_fill(const plan_case *c, plan_deployment *d, double tpot_s, plan_result *out)
 {
-    double cache = plan_token_cost(c->model, c->precision, c->load->context, false).kv_cache_bytes, weight[PLAN_POOLS_MAX], most[PLAN_POOLS_MAX], fastest = 0, low = 0, high = 1;
+    double cache = plan_token_cost(c->model, c->precision, c->load->context, false).kv_cache_bytes, weight[PLAN_POOLS_MAX], most[PLAN_POOLS_MAX], slowest = INFINITY, low = 0, high = 1;
     int m = d->micro_batches;
     plan_case k = *c;
     k.deployment = d;
@@ -367,7 +367,7 @@ td_status plan_fill(const plan_case *c, plan_deployment *d, double tpot_s, plan_
         double held = attention_side_bytes(c) + (d->colocated ? ffn_colocated_bytes(&k) : 0);
         most[p] = fmax(0, ((1 - WORKSPACE_PERCENT / 100.0) * d->a[p].hardware->memory_bytes - held) / cache / m);
         weight[p] = 1 / fmax(full - fixed, 1e-12);
-        fastest = fmax(fastest, weight[p]);
+        slowest = fmin(slowest, weight[p]);
     }
     enum { ROWS_MAX = 1 << 16, STEPS = 48 };
     plan_result r, best = {0};
@@ -378,13 +378,13 @@ td_status plan_fill(const plan_case *c, plan_deployment *d, double tpot_s, plan_
     for (int step = 0; step < STEPS && status == TD_OK; step++) {
         double scale = step == 0 ? 1 : step == 1 ? ROWS_MAX : sqrt(low * high);
         if (step == 1) high = ROWS_MAX;
-        for (int p = 0; p < d->a_pools; p++) d->a[p].rows = fmin(most[p], fmax(scale * weight[p] / fastest, 1e-3));
+        for (int p = 0; p < d->a_pools; p++) d->a[p].rows = fmin(most[p], scale * weight[p] / slowest);
         status = plan_evaluate(&k, &r);
         bool fits = status == TD_OK && r.tpot_s <= tpot_s;
-        if (step == 0 && (!fits || d->a[0].rows < 1 - 1e-9)) {
-            if (status == TD_OK && d->a[0].rows < 1 - 1e-9) status = td_fail(TD_E_INVALID, "%s: one sequence a micro-batch of context %.0f does not fit beside the weights on %s", c->model->name, c->load->context, d->a[0].hardware->name);
-            else if (status == TD_OK) status = td_fail(TD_E_INVALID, "%s: with one token a device a step takes %.1f ms, longer than %.1f ms", c->model->name, 1e3 * r.tpot_s, 1e3 * tpot_s);
-            return status;
+        if (step == 0) {
+            for (int p = 0; p < d->a_pools; p++)
+                if (most[p] < 1) return td_fail(TD_E_INVALID, "%s: one sequence a micro-batch of context %.0f does not fit beside the weights on %s; more devices, fewer micro-batches or smaller types would", c->model->name, c->load->context, d->a[p].hardware->name);
+            if (!fits) return status < 0 ? status : td_fail(TD_E_INVALID, "%s: with one token a device a step takes %.1f ms, longer than %.1f ms", c->model->name, 1e3 * r.tpot_s, 1e3 * tpot_s);
         }
         if (fits) {
             low = scale, best = r, found = true;
@@ -395,7 +395,7 @@ td_status plan_fill(const plan_case *c, plan_deployment *d, double tpot_s, plan_
     }
     if (status < 0) return status;
     if (!found) return td_fail(TD_E_INTERNAL, "no batch found");
-    for (int p = 0; p < d->a_pools; p++) d->a[p].rows = rows[p] >= 8 ? floor(rows[p]) : rows[p] >= 1 ? floor(rows[p]) : 1;
+    for (int p = 0; p < d->a_pools; p++) d->a[p].rows = fmax(1, floor(rows[p] + 1e-9));
     status = plan_evaluate(&k, &r);
     *out = status == TD_OK ? r : best;
     return TD_OK;

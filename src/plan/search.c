@@ -14,7 +14,7 @@ static const int sizes[] = {1, 2, 4, 8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128,
 /* Fewer than a node, or whole nodes. */
 static bool size_allowed(int devices, const plan_hardware *w, int most) { return devices <= most && (devices < w->node || devices % w->node == 0); }
 
-typedef struct { const plan_question *q; double tpot_s; plan_choice *best; bool *have; char why[512]; } hunt;
+typedef struct { const plan_question *q; double tpot_s; plan_choice *best; bool *have; plan_choice densest[2]; char why[512]; } hunt;
 
 /* A cheaper choice replaces; on equal cost the smaller deployment. */
 static void consider(hunt *h, size_t slot, plan_deployment *d)
@@ -26,7 +26,8 @@ static void consider(hunt *h, size_t slot, plan_deployment *d)
         snprintf(h->why, sizeof h->why, "%s", td_error());
         return;
     }
-    plan_choice *best = &h->best[slot];
+    plan_choice *best = &h->best[slot], *dense = &h->densest[d->colocated];
+    if (r.tokens_s_device > dense->result.tokens_s_device) *dense = (plan_choice){.deployment = *d, .result = r};
     if (!h->have[slot] || r.usd_mtok < best->result.usd_mtok * (1 - 1e-6) || (r.usd_mtok <= best->result.usd_mtok * (1 + 1e-6) && r.devices < best->result.devices)) {
         *best = (plan_choice){.deployment = *d, .result = r};
         h->have[slot] = true;
@@ -79,7 +80,7 @@ static int cheaper(const void *a, const void *b)
 }
 
 /* All pairs at one target; returns how many worked, cheapest first. */
-static size_t at_target(const plan_question *q, double tpot_s, plan_choice *out, char *why, size_t why_bytes)
+static size_t at_target(const plan_question *q, double tpot_s, plan_choice *out, plan_choice densest[2], char *why, size_t why_bytes)
 {
     bool have[PLAN_CHOICES_MAX] = {false};
     hunt h = {.q = q, .tpot_s = tpot_s, .best = out, .have = have};
@@ -91,6 +92,7 @@ static size_t at_target(const plan_question *q, double tpot_s, plan_choice *out,
         if (have[s]) out[count++] = out[s];
     qsort(out, count, sizeof *out, cheaper);
     snprintf(why, why_bytes, "%s", h.why);
+    memcpy(densest, h.densest, sizeof h.densest);
     return count;
 }
 
@@ -103,17 +105,18 @@ static const plan_choice *first_of(const plan_choice *choices, size_t count, boo
 
 td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
 {
+    plan_choice densest[2];
     static const double factors[] = {0.3, 0.45, 0.67, 1, 1.5, 2.2, 4};
     memset(out, 0, sizeof *out);
     if (q->hardware_count * (q->hardware_count + 1) > PLAN_CHOICES_MAX) return td_fail(TD_E_INVALID, "--hardware: expected at most 16 names, found %zu", q->hardware_count);
-    out->count = at_target(q, q->tpot_s, out->choices, out->why_none, sizeof out->why_none);
+    out->count = at_target(q, q->tpot_s, out->choices, densest, out->why_none, sizeof out->why_none);
     if (out->count == 0) {
         plan_choice *other = malloc(PLAN_CHOICES_MAX * sizeof *other);
         char why[512], shape[256] = "";
         double reachable = 0;
         if (!other) return td_fail(TD_E_MEMORY, "no memory");
         for (double t = 1.25 * q->tpot_s; t < 100 && reachable == 0; t *= 1.25)
-            if (at_target(q, t, other, why, sizeof why) > 0) {
+            if (at_target(q, t, other, densest, why, sizeof why) > 0) {
                 reachable = t;
                 for (size_t i = 0; i < 1; i++) {
                     td_buffer text = {0};
@@ -133,13 +136,17 @@ td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
     if (!choices) return td_fail(TD_E_MEMORY, "no memory");
     for (size_t i = 0; i < TD_COUNT(factors); i++) {
         char why[512];
-        size_t n = at_target(q, q->tpot_s * factors[i], choices, why, sizeof why);
-        const plan_choice *split = first_of(choices, n, false), *together = first_of(choices, n, true);
-        if (!split && !together) continue;
-        out->front_tpot_s[out->front_count] = q->tpot_s * factors[i];
-        if (split) out->front_afd[out->front_count] = *split;
-        if (together) out->front_colocated[out->front_count] = *together;
-        out->front_count++;
+        size_t n = at_target(q, q->tpot_s * factors[i], choices, densest, why, sizeof why), at = out->front_count;
+        if (n == 0) continue;
+        for (int side = 0; side < 2; side++) {
+            const plan_choice *cheapest = first_of(choices, n, side == 1), *cost_before = at ? &out->front_cost[side][at - 1] : NULL, *rate_before = at ? &out->front_rate[side][at - 1] : NULL;
+            if (cheapest) out->front_cost[side][at] = *cheapest;
+            out->front_rate[side][at] = densest[side];
+            /* what met a tighter target meets this one: a point that more time makes worse is not on the front */
+            if (cost_before && cost_before->result.devices > 0 && (!cheapest || cost_before->result.usd_mtok < cheapest->result.usd_mtok)) out->front_cost[side][at] = *cost_before;
+            if (rate_before && rate_before->result.tokens_s_device > densest[side].result.tokens_s_device) out->front_rate[side][at] = *rate_before;
+        }
+        out->front_tpot_s[out->front_count++] = q->tpot_s * factors[i];
     }
     free(choices);
     return TD_OK;

@@ -23,7 +23,8 @@ typedef struct {
     plan_choice choices[PLAN_CHOICES_MAX]; /* cheapest first; the best of each pair of cards and kind */
     size_t count;
     double front_tpot_s[PLAN_FRONT_MAX];   /* latency targets of the front, ascending */
-    plan_choice front_afd[PLAN_FRONT_MAX], front_colocated[PLAN_FRONT_MAX]; /* cheapest at each; devices 0: none */
+    plan_choice front_cost[2][PLAN_FRONT_MAX]; /* cheapest at each; [0] disaggregated, [1] colocated; devices 0: none */
+    plan_choice front_rate[2][PLAN_FRONT_MAX]; /* most tokens per second and device at each */
     size_t front_count;
     bool colocated_impossible, afd_impossible;
     char why_none[512];                    /* the last reason, when nothing fits */
