@@ -56,8 +56,8 @@ static bool take_number(const option *o, const char *text)
 static int wrong_value(const option *o, const char *text)
 {
     const char *kind = o->kind == OPTION_FLOAT ? "a number" : "a whole number";
-    if (o->low != 0 || o->high != 0) fprintf(stderr, "tandem: option %s: expected %s from %.12g to %.12g, found '%s'\n", o->name, kind, o->low, o->high, text);
-    else fprintf(stderr, "tandem: option %s: expected %s, found '%s'\n", o->name, kind, text);
+    if (o->low != 0 || o->high != 0) fprintf(stderr, "tandem: option %s%s%s: expected %s from %.12g to %.12g, found '%s'\n", o->name, o->other ? "/" : "", o->other ? o->other : "", kind, o->low, o->high, text);
+    else fprintf(stderr, "tandem: option %s%s%s: expected %s, found '%s'\n", o->name, o->other ? "/" : "", o->other ? o->other : "", kind, text);
     return EXIT_USAGE;
 }
 
@@ -89,7 +89,7 @@ int options_parse(const option_set *set, int argc, char **argv, int *count)
                 continue;
             }
             if (!text && i + 1 >= argc) {
-                fprintf(stderr, "tandem: option %s: expected %s behind it, found the end\n", o->name, o->argument);
+                fprintf(stderr, "tandem: option %s: expected %s behind it, found the end\n", word, o->argument);
                 return EXIT_USAGE;
             }
             if (!text) text = argv[++i];

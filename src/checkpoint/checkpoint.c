@@ -126,7 +126,7 @@ static void report_unusable(const td_checkpoint *c)
     for (size_t i = 0; i < c->count; i++)
         if (c->entries[i].trouble && unusable++ == 0) example = i;
     if (unusable)
-        td_log(TD_LOG_WARN, "checkpoint", "%s: %zu of %zu tensors are of a kind that this program cannot use (%s: %s)", c->path, unusable, c->count, c->tensors[example].name,
+        td_log(TD_LOG_INFO, "checkpoint", "%s: %zu of %zu tensors are of a kind that this program cannot use (%s: %s)", c->path, unusable, c->count, c->tensors[example].name,
                c->entries[example].trouble);
 }
 

@@ -30,6 +30,7 @@ static td_status fill_defaults(const td_model *model, td_engine_options *o)
     TD_TRY(whole_between("prefill_chunk", o->prefill_chunk, 0, 1 << 14));
     TD_TRY(whole_between("micro_batches", o->micro_batches, 0, TD_MICRO_BATCHES_MAX));
     TD_TRY(whole_between("kv_tokens", (int64_t)(o->kv_tokens >> 1), 0, (int64_t)1 << 40));
+    if (o->wire && strcmp(o->wire, "f32") && strcmp(o->wire, "bf16") && strcmp(o->wire, "fp8")) return td_fail(TD_E_INVALID, "wire: expected f32, bf16 or fp8, found %s", o->wire);
     if (o->context_max > model->config.context_max)
         td_log(TD_LOG_WARN, "engine", "context %d is longer than the %d the model was made for", o->context_max, model->config.context_max);
     if (!o->requests_max) o->requests_max = REQUESTS_DEFAULT;

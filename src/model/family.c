@@ -49,5 +49,5 @@ td_status td_family_gqa(const td_source *source, td_config *c)
     c->k_dim = c->v_dim = c->head_v_dim = c->rope_dim = head_dim;
     c->softmax_scale = 1.0f / sqrtf((float)head_dim);
     c->rope_neox = true;
-    return TD_OK;
+    return td_source_bool(source, "attention_bias", NULL, false, &c->attention_bias);
 }

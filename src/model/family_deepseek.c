@@ -59,6 +59,9 @@ static td_status configure_routing(const td_source *source, td_config *c, bool *
     TD_TRY(td_source_text(source, "topk_method", v3 ? "noaux_tc" : "greedy", &method));
     TD_TRY(td_source_text(source, "scoring_func", v3 ? "sigmoid" : "softmax", &scoring));
     TD_MAY(source, NULL, "expert_gating_func", 1, 2, 1, &gating);
+    if (strcmp(method, "noaux_tc") && strcmp(method, "greedy") && strcmp(method, "group_limited_greedy")) return td_source_wrong(source, "topk_method", "noaux_tc, greedy or group_limited_greedy", method);
+    if (strcmp(scoring, "sigmoid") && strcmp(scoring, "softmax")) return td_source_wrong(source, "scoring_func", "sigmoid or softmax", scoring);
+    c->router_bias = source->config && !strcmp(method, "noaux_tc");
     bool sigmoid = source->config ? !strcmp(scoring, "sigmoid") : gating == 2;
     c->router_score = sigmoid ? TD_SCORE_SIGMOID : TD_SCORE_SOFTMAX;
     c->group_by_top2 = source->config ? !strcmp(method, "noaux_tc") : sigmoid;

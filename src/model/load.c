@@ -20,7 +20,9 @@ static td_status absent(const td_loader *loader, td_slot slot, int layer)
     char name[TD_NAME_MAX];
     const td_checkpoint *checkpoint = loader->source->checkpoint;
     if (!td_name_write(loader->family, td_checkpoint_format(checkpoint), slot, layer, 0, name)) snprintf(name, sizeof name, "%s of layer %d", td_slot_name(slot), layer);
-    return td_fail(TD_E_NOT_FOUND, "%s: expected tensor %s, found none", td_checkpoint_path(checkpoint), name);
+    const td_tensor *there;
+    td_status status = td_checkpoint_require(checkpoint, name, &there); /* present, but of a type that cannot be used: says which */
+    return status < 0 ? status : td_fail(TD_E_NOT_FOUND, "%s: expected tensor %s, found none", td_checkpoint_path(checkpoint), name);
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------------------------------------ */

@@ -60,6 +60,7 @@ static td_status load_mla(td_loader *loader, int layer, td_layer_attention *w)
     TD_TRY(td_load_matrix(loader, TD_SLOT_KV_A, layer, c->kv_rank + c->rope_dim, c->d_model, true, &w->k));
     TD_TRY(td_load_vector(loader, TD_SLOT_KV_A_NORM, layer, c->kv_rank, true, &w->kv_a_norm));
     const td_tensor *kv_b = td_load_find(loader, TD_SLOT_KV_B, layer, 0);
+    if (!kv_b && !td_load_find(loader, TD_SLOT_K_B, layer, 0)) return td_load_matrix(loader, TD_SLOT_KV_B, layer, 1, 1, true, &w->k); /* says what is missing */
     if (!kv_b) {
         TD_TRY(cut_heads(loader, TD_SLOT_K_B, layer, c->kv_rank, c->nope_dim, k_b));
         return cut_heads(loader, TD_SLOT_V_B, layer, c->head_v_dim, c->kv_rank, v_b);
@@ -79,9 +80,9 @@ static td_status load_gqa_or_mfa(td_loader *loader, int layer, td_layer_attentio
     TD_TRY(td_load_matrix(loader, c->q_rank ? TD_SLOT_Q_B : TD_SLOT_Q, layer, q_out, c->q_rank ? c->q_rank : c->d_model, true, &w->q));
     TD_TRY(td_load_matrix(loader, TD_SLOT_K, layer, k_out, c->d_model, true, &w->k));
     TD_TRY(td_load_matrix(loader, TD_SLOT_V, layer, v_out, c->d_model, true, &w->v));
-    TD_TRY(td_load_vector(loader, TD_SLOT_Q_BIAS, layer, q_out, false, &w->q_bias));
-    TD_TRY(td_load_vector(loader, TD_SLOT_K_BIAS, layer, k_out, false, &w->k_bias));
-    TD_TRY(td_load_vector(loader, TD_SLOT_V_BIAS, layer, v_out, false, &w->v_bias));
+    TD_TRY(td_load_vector(loader, TD_SLOT_Q_BIAS, layer, q_out, c->attention_bias, &w->q_bias));
+    TD_TRY(td_load_vector(loader, TD_SLOT_K_BIAS, layer, k_out, c->attention_bias, &w->k_bias));
+    TD_TRY(td_load_vector(loader, TD_SLOT_V_BIAS, layer, v_out, c->attention_bias, &w->v_bias));
     TD_TRY(td_load_vector(loader, TD_SLOT_Q_NORM, layer, c->k_dim, c->qk_norm, &w->q_norm));
     return td_load_vector(loader, TD_SLOT_K_NORM, layer, c->k_dim, c->qk_norm, &w->k_norm);
 }
@@ -97,14 +98,14 @@ static td_status load_layer(td_loader *loader, int layer, td_layer_attention *w)
     }
     TD_TRY(c->attention == TD_ATTN_MLA ? load_mla(loader, layer, w) : load_gqa_or_mfa(loader, layer, w));
     TD_TRY(td_load_matrix(loader, TD_SLOT_O, layer, c->d_model, (int64_t)c->heads * c->head_v_dim, true, &w->o));
-    TD_TRY(td_load_vector(loader, TD_SLOT_O_BIAS, layer, c->d_model, false, &w->o_bias));
+    TD_TRY(td_load_vector(loader, TD_SLOT_O_BIAS, layer, c->d_model, c->attention_bias, &w->o_bias));
     if (!loader->is_moe[layer]) return TD_OK;
     bool quantise = loader->quantise;
     loader->quantise = false; /* the router is never quantised */
     td_status status = td_load_matrix(loader, TD_SLOT_ROUTER, layer, c->experts, c->d_model, true, &w->router);
     loader->quantise = quantise;
     TD_TRY(status);
-    return td_load_vector(loader, TD_SLOT_ROUTER_BIAS, layer, c->experts, false, &w->router_bias);
+    return td_load_vector(loader, TD_SLOT_ROUTER_BIAS, layer, c->experts, c->router_bias, &w->router_bias);
 }
 
 td_status td_load_attention(td_loader *loader)

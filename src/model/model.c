@@ -64,11 +64,11 @@ static td_status check_config(const td_model *model)
     const char *path = td_checkpoint_path(model->checkpoint);
     bool any_moe = false, any_dense = false;
     for (int layer = 0; layer < c->layers; layer++) (model->is_moe[layer] ? &any_moe : &any_dense)[0] = true;
-    if (any_moe && c->experts < 1) return td_fail(TD_E_FORMAT, "%s: expected a number of experts above 0 with MoE layers, found %d", path, c->experts);
-    if (any_moe && c->experts % c->groups) return td_fail(TD_E_FORMAT, "%s: expected experts (%d) that divide into %d groups", path, c->experts, c->groups);
-    if (any_moe && c->groups_used > c->groups) return td_fail(TD_E_FORMAT, "%s: expected at most %d groups used, found %d", path, c->groups, c->groups_used);
+    if (any_moe && c->experts < 1) return td_fail(TD_E_FORMAT, "%s: expected a number of experts (moe_num_experts, num_experts, n_routed_experts) above 0 with MoE layers, found %d", path, c->experts);
+    if (any_moe && c->experts % c->groups) return td_fail(TD_E_FORMAT, "%s: expected experts (%d) that divide into n_group %d groups", path, c->experts, c->groups);
+    if (any_moe && c->groups_used > c->groups) return td_fail(TD_E_FORMAT, "%s: expected topk_group of at most %d (n_group), found %d", path, c->groups, c->groups_used);
     if (any_moe && c->top_k > c->experts / c->groups * c->groups_used)
-        return td_fail(TD_E_FORMAT, "%s: expected experts per token of at most %d, found %d", path, c->experts / c->groups * c->groups_used, c->top_k);
+        return td_fail(TD_E_FORMAT, "%s: expected experts per token (moe_top_k, num_experts_per_tok) of at most the %d within topk_group, found %d", path, c->experts / c->groups * c->groups_used, c->top_k);
     if (any_dense && c->d_ff < 1) return td_fail(TD_E_FORMAT, "%s: expected a dense width (intermediate_size) above 0 with dense layers, found %d", path, c->d_ff);
     return TD_OK;
 }

@@ -32,6 +32,7 @@ typedef struct {
     int rope_dim;              /* rotated elements of a head (the last rope_dim of MLA heads, else the first) */
     bool rope_neox;            /* pairs (i, i + rope_dim/2); else (2i, 2i+1) */
     bool qk_norm;              /* RMSNorm over each head of q and k before RoPE */
+    bool attention_bias;       /* q, k, v and o have biases: the configuration says so (otherwise they are used where they are) */
     int window;                /* sliding window in tokens, 0: none */
     float softmax_scale;
     float rope_magnitude;      /* multiplies cos and sin (YaRN attention factor), else 1 */
@@ -43,6 +44,7 @@ typedef struct {
     bool router_norm;          /* chosen weights are divided by their sum */
     float router_scale;        /* then multiplied */
     int groups, groups_used;   /* group-limited choice; groups 1: none */
+    bool router_bias;          /* a bias for the choice is required */
     bool group_by_top2;        /* score of a group: sum of its two best (biased) scores; else its best */
     bool tied;                 /* LM head is the embedding */
 } td_config;
