@@ -14,7 +14,8 @@ static td_status check_choice(td_exchange *x)
         if (strcmp(word, "none") && strcmp(word, "auto") && strcmp(word, "required"))
             return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected none, auto, required or an object, found \"%.40s\"", word);
         if (!strcmp(word, "none")) x->ask.tools = NULL;
-        if (!strcmp(word, "required") && !x->ask.tools) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected tools with \"required\", found none");
+        x->ask.force_tool = !strcmp(word, "required");
+        if (x->ask.force_tool && !x->ask.tools) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected tools with \"required\", found none");
         return TD_OK;
     }
     static const char *const members[] = {"type", "function", NULL}, *const function_members[] = {"name", NULL};
@@ -23,6 +24,8 @@ static td_status check_choice(td_exchange *x)
     const char *type = td_fields_string(choice, "type"), *name = cJSON_IsObject(function) ? td_fields_string(function, "name") : NULL;
     if (!type || strcmp(type, "function") || !name) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected {\"type\":\"function\",\"function\":{\"name\":...}}");
     TD_TRY(td_fields_only(x, function, "tool_choice.function", function_members));
+    x->ask.force_tool = true;
+    x->ask.forced_tool = name;
     for (const cJSON *tool = x->ask.tools ? x->ask.tools->child : NULL; tool; tool = tool->next)
         if (!strcmp(td_fields_string(cJSON_GetObjectItemCaseSensitive(tool, "function"), "name"), name)) return TD_OK;
     return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected the name of one of the tools, found \"%.80s\"", name);

@@ -136,8 +136,16 @@ td_exchange *td_exchange_open(td_server *server, struct MHD_Connection *connecti
     return x;
 }
 
+void td_held_free(td_held *held)
+{
+    if (!held) return;
+    free(held->sum);
+    free(held);
+}
+
 static void free_choice(td_choice *c)
 {
+    td_held_free(c->held);
     td_splitter_close(c);
     td_buffer *buffers[] = {&c->content, &c->reasoning, &c->warning, &c->logprobs, &c->tokens_json, &c->lp[0], &c->lp[1], &c->lp[2], &c->lp[3]};
     for (size_t i = 0; i < TD_COUNT(buffers); i++) td_buffer_free(buffers[i]);
@@ -152,10 +160,12 @@ void td_exchange_close(td_exchange *x)
     td_watch_remove(x);
     td_generate_abandon(x);
     td_wake_slot_put(x->slot);
+    if (x->shape && x->shape->forget) x->shape->forget(x);
     for (int i = 0; i < x->choice_count; i++) free_choice(&x->choices[i]);
     td_buffer_free(&x->body);
     td_buffer_free(&x->out);
     cJSON_Delete(x->json);
+    cJSON_Delete(x->converted_tools);
     td_arena_free(&x->arena);
     pthread_mutex_destroy(&x->wake_lock);
     free(x);

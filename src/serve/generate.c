@@ -44,8 +44,9 @@ void td_choice_emit(td_choice *c, td_piece_kind kind, int call, const char *text
 {
     td_exchange *x = c->exchange;
     if (!bytes && kind != TD_PIECE_CALL) return;
-    if (kind == TD_PIECE_REASONING && !x->ask.stream) td_buffer_put(&c->reasoning, text, bytes);
-    if (kind == TD_PIECE_CONTENT && !x->ask.stream) td_buffer_put(&c->content, text, bytes);
+    bool keeps = !x->ask.stream || x->shape->keeps_text;
+    if (kind == TD_PIECE_REASONING && keeps) td_buffer_put(&c->reasoning, text, bytes);
+    if (kind == TD_PIECE_CONTENT && keeps) td_buffer_put(&c->content, text, bytes);
     if (kind == TD_PIECE_ARGUMENTS) td_buffer_put(&c->calls[call].arguments, text, bytes);
     if (x->ask.stream) x->shape->piece(c, &(td_piece){.kind = kind, .call = call, .text = text, .bytes = bytes});
 }
@@ -207,7 +208,8 @@ void td_generate_abandon(td_exchange *x)
         td_admit_done(c);
         if (!request) continue;
         td_request_cancel(request);
-        td_jobs_reap(x->server, request);
+        td_jobs_reap(x->server, request, c->held);
+        c->held = NULL;
     }
 }
 

@@ -162,7 +162,10 @@ static td_status check_framing(td_exchange *x)
         return td_serve_refuse(x, 400, "invalid_framing", NULL, "headers: expected one Content-Length, or Transfer-Encoding: chunked, and one Host, found several or others");
     const char *length = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "Content-Length");
     if (length && strspn(length, "0123456789") != strlen(length)) return td_serve_refuse(x, 400, "invalid_framing", NULL, "Content-Length: expected digits");
-    if (length && strtoull(length, NULL, 10) > x->server->options.body_bytes_max)
+    /* A client that is already sending would not see an early answer: what is only somewhat too large is read, thrown away and then refused. */
+    uint64_t limit = x->server->options.body_bytes_max;
+    if (!MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "Expect")) limit *= 4;
+    if (length && (strlen(length) > 18 || strtoull(length, NULL, 10) > limit))
         return td_serve_refuse(x, 413, "body_too_large", NULL, "body: expected at most %llu bytes, found %.20s", (unsigned long long)x->server->options.body_bytes_max, length);
     return TD_OK;
 }
@@ -219,11 +222,14 @@ static enum MHD_Result send_preflight(td_exchange *x)
     return send_response(x, response);
 }
 
-static void take_body(td_exchange *x, const char *data, size_t bytes)
+/* False: far beyond the limit, the connection is closed. */
+static bool take_body(td_exchange *x, const char *data, size_t bytes)
 {
-    if (x->body.bytes + bytes > x->server->options.body_bytes_max) x->body_too_large = true;
-    if (x->body_too_large) td_buffer_free(&x->body);
+    uint64_t limit = x->server->options.body_bytes_max;
+    x->body_bytes += bytes;
+    if (x->body_bytes > limit) td_buffer_free(&x->body);
     else td_buffer_put(&x->body, data, bytes);
+    return x->body_bytes <= 4 * limit;
 }
 
 /* The body is complete. */
@@ -233,7 +239,7 @@ static enum MHD_Result act(td_exchange *x)
         if (x->route->quick(x) < 0 && !x->http) td_serve_refuse_status(x, TD_E_INTERNAL, NULL);
         return send_answer(x);
     }
-    if (x->body_too_large || x->body.failed) {
+    if (x->body_bytes > x->server->options.body_bytes_max || x->body.failed) {
         td_serve_refuse(x, 413, "body_too_large", NULL, "body: expected at most %llu bytes, found more", (unsigned long long)x->server->options.body_bytes_max);
         return send_answer(x);
     }
@@ -288,9 +294,9 @@ enum MHD_Result td_on_request(void *cls, struct MHD_Connection *connection, cons
         return check_request(x, url, method) < 0 ? send_answer(x) : MHD_YES;
     }
     if (*bytes) {
-        take_body(x, data, *bytes);
+        bool goes_on = take_body(x, data, *bytes);
         *bytes = 0;
-        return MHD_YES;
+        return goes_on ? MHD_YES : MHD_NO;
     }
     return go_on(x);
 }

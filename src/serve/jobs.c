@@ -34,6 +34,7 @@ static void reap(td_server *server, td_reap *first)
     while (first) {
         td_reap *next = first->next;
         td_request_free(first->request);
+        td_held_free(first->held);
         free(first);
         pthread_mutex_lock(&server->admit_lock);
         server->running--;
@@ -96,28 +97,29 @@ bool td_jobs_push(td_server *server, td_exchange *x)
 }
 
 /* Frees here: only when there is no worker or no memory for a list entry. */
-static void reap_now(td_server *server, td_request *request)
+static void reap_now(td_server *server, td_request *request, td_held *held)
 {
     td_request_free(request);
+    td_held_free(held);
     pthread_mutex_lock(&server->admit_lock);
     server->running--;
     pthread_mutex_unlock(&server->admit_lock);
 }
 
-void td_jobs_reap(td_server *server, td_request *request)
+void td_jobs_reap(td_server *server, td_request *request, td_held *held)
 {
     td_reap *dead = malloc(sizeof *dead);
     pthread_mutex_lock(&server->job_lock);
     bool queued = dead && !server->jobs_closing;
     if (queued) {
-        *dead = (td_reap){.request = request, .next = server->reap_first};
+        *dead = (td_reap){.request = request, .held = held, .next = server->reap_first};
         server->reap_first = dead;
         pthread_cond_signal(&server->job_wake);
     }
     pthread_mutex_unlock(&server->job_lock);
     if (queued) return;
     free(dead);
-    reap_now(server, request);
+    reap_now(server, request, held);
 }
 
 void td_jobs_close(td_server *server)

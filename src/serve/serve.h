@@ -48,7 +48,8 @@ typedef struct {
     td_logit_bias *bias; /* arena */
     int bias_count;
     const cJSON *messages, *tools, *tool_choice, *response_format, *json_schema, *template_kwargs, *prompt, *input, *system, *metadata, *tokens;
-    const char *content;
+    const char *content, *forced_tool;
+    bool force_tool;               /* tool_choice: required, any, or forced_tool */
 } td_ask;
 
 typedef struct { int32_t *tokens; size_t count; char *text; size_t text_bytes; } td_prompt; /* arena; text only for echo */
@@ -64,6 +65,7 @@ typedef struct { td_piece_kind kind; int call; const char *text; size_t bytes; }
 typedef struct {
     const char *name;                                          /* label in metrics and logs */
     const char *id_prefix;                                     /* "chatcmpl-" */
+    bool keeps_text;                                           /* streams need the whole text at the end, too */
     bool anthropic;                                            /* errors in Anthropic's shape */
     td_status (*prepare)(td_exchange *x);                      /* worker thread: fields -> x->prompts, x->choices */
     void (*adjust)(td_choice *c, td_request_options *o);       /* last change of the engine's options; may be NULL */
@@ -75,7 +77,18 @@ typedef struct {
     void (*close)(td_exchange *x);                             /* stream: usage, [DONE] */
     void (*fault)(td_exchange *x, const char *message);        /* stream: an error after the headers */
     void (*whole)(td_exchange *x);                             /* not a stream: the body */
+    void (*forget)(td_exchange *x);                            /* frees what shape_state holds; may be NULL */
 } td_shape;
+
+/* What the decoding thread writes to or reads while a request lives: it goes with the request, not with the exchange. malloc'd. */
+typedef struct {
+    double *sum;                   /* [width] embeddings: the last row, or the sum of all */
+    int width;
+    bool mean;
+    int64_t rows;
+    void *mask;                    /* constrained sampling: constrain.c */
+} td_held;
+void td_held_free(td_held *held);
 
 typedef struct td_splitter td_splitter; /* split.c: reasoning and tool calls out of text */
 
@@ -103,7 +116,7 @@ struct td_choice {
     int64_t prompt_tokens, cached_tokens, generated_tokens, reasoning_tokens;
     double queue_ms, prompt_ms, decode_ms;
     int64_t queued_ns, admitted_ns, first_ns, last_ns;
-    void *embedding;               /* embeddings.c */
+    td_held *held;                 /* NULL: none */
     td_client *client;
     td_choice *next;               /* admit.c: the client's waiting list */
     int slot;                      /* -1: none */
@@ -133,8 +146,8 @@ struct td_exchange {
     int64_t started_ns, created_s;
     td_phase phase;                              /* under wake_lock */
     td_buffer body;
-    bool body_too_large;
-    cJSON *json;
+    uint64_t body_bytes;                         /* received; beyond the limit they are not kept */
+    cJSON *json, *converted_tools;               /* converted: OpenAI's shape, from messages.c and responses.c */
     td_arena arena;
     td_ask ask;
     td_prompt *prompts;
@@ -164,7 +177,7 @@ struct td_exchange {
 
 struct td_client { char key[72]; td_choice *first, *last; int waiting, running; td_client *next; };
 
-typedef struct td_reap { td_request *request; struct td_reap *next; } td_reap;
+typedef struct td_reap { td_request *request; td_held *held; struct td_reap *next; } td_reap;
 
 typedef enum { TD_SERVER_LOADING, TD_SERVER_READY, TD_SERVER_DRAINING, TD_SERVER_ENDING } td_server_phase;
 
@@ -313,7 +326,7 @@ void td_admit_slots_json(td_server *server, td_buffer *out);
 /* jobs.c */
 td_status td_jobs_open(td_server *server);
 bool td_jobs_push(td_server *server, td_exchange *x); /* false: the workers are ending */
-void td_jobs_reap(td_server *server, td_request *request);
+void td_jobs_reap(td_server *server, td_request *request, td_held *held);
 void td_jobs_close(td_server *server);
 
 /* watch.c */
