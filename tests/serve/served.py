@@ -80,10 +80,13 @@ class Server:
     def raw(self, data, timeout=10, shut=False):
         """Bytes as they are; returns all that comes back until the server closes or is silent."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as s:
-            s.sendall(data)
-            if shut:
-                s.shutdown(socket.SHUT_WR)
             got = b""
+            try:
+                s.sendall(data)
+                if shut:
+                    s.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # refused before it was all said
             try:
                 while chunk := s.recv(65536):
                     got += chunk
