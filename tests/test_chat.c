@@ -71,7 +71,7 @@ static void refused(const char *template, const char *part)
 static void test_bounds(void **state)
 {
     (void)state;
-    refused("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "steps");
+    refused("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "template");
     refused("{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "nested");
     refused("{% set ns = namespace(x='0123456789abcdef') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}", "MiB");
     refused("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "template");
@@ -89,7 +89,7 @@ static void test_bounds(void **state)
 static void test_sentences(void **state)
 {
     (void)state;
-    refused("a\nb {{ c.d.e }}", "line 2, column 9: 'd' is undefined");
+    refused("a\nb {{ c.d.e }}", "line 2, column 7: 'c' is undefined");
     refused("{% if x %}\n\n{{ 1 | nofilter }}{% endif %}", "line 3, column 8: there is no filter 'nofilter'");
     refused("{% frobnicate %}", "'frobnicate'");
     refused("{{ raise_exception('roles must alternate') }}", "roles must alternate");

@@ -90,7 +90,7 @@ td_status j_parse(j_pool *pool, const char *source, size_t bytes, j_node **out);
 typedef struct j_frame j_frame;
 struct j_frame { j_frame *parent; j_dict vars; };
 struct j_macro { j_node *node; j_frame *frame; j_node *body; j_text name; bool is_caller; };
-struct j_loop { j_list *items; size_t index; int depth; j_value changed; bool has_changed; };
+struct j_loop { j_list *items; size_t index; j_value changed; bool has_changed; };
 
 typedef struct {
     j_pool pool;            /* values */
@@ -99,7 +99,6 @@ typedef struct {
     j_frame *frame;
     int64_t steps;
     int depth;
-    int loops;              /* nesting of for loops here */
     const j_node *node;     /* what is evaluated now, for messages */
     j_value block;          /* what a filter chain of a block starts from (a NULL expression) */
 } j_run;

@@ -343,13 +343,10 @@ static td_status bind_parameters(j_run *run, const j_node *node, j_text name, co
 static td_status call_macro(j_run *run, const j_macro *macro, const j_args *args, j_value *out)
 {
     j_frame *outer = run->frame;
-    int loops = run->loops;
     TD_TRY(push_frame(run, macro->frame));
-    run->loops = 0;
     td_status status = bind_parameters(run, macro->node, macro->name, args);
     if (status == TD_OK) status = capture(run, macro->body, out);
     run->frame = outer;
-    run->loops = loops;
     return status;
 }
 
@@ -583,10 +580,7 @@ static td_status execute_for(j_run *run, const j_node *node)
     j_loop *loop = j_get(&run->pool, sizeof *loop);
     if (!loop) return TD_E_INVALID;
     loop->items = items;
-    loop->depth = ++run->loops;
-    td_status status = run_loop(run, node, loop);
-    run->loops--;
-    return status;
+    return run_loop(run, node, loop);
 }
 
 static td_status execute_if(j_run *run, const j_node *node)

@@ -550,15 +550,17 @@ static td_status f_indent(j_run *run, j_value v, j_args *args, j_value *out)
     else if (width.kind == J_INT && width.integer >= 0 && width.integer <= (int64_t)sizeof spaces) fill = (j_text){spaces, (size_t)width.integer};
     else return j_fail(run, "indent: expected a width from 0 to %zu or a text", sizeof spaces);
     td_buffer made = {0};
-    for (size_t i = 0, line = 0;; line++) {
-        const char *end = i < text.bytes ? memchr(text.text + i, '\n', text.bytes - i) : NULL;
-        size_t length = end ? (size_t)(end - text.text) - i : text.bytes - i;
-        bool empty = length == 0 || (length == 1 && text.text[i] == '\r');
-        if (line == 0 ? first : (!empty || blank)) td_buffer_put(&made, fill.text, fill.bytes);
-        td_buffer_put(&made, text.text + i, length);
-        if (!end) break;
-        td_buffer_text(&made, "\n");
-        i += length + 1;
+    j_value ended, lines;
+    td_buffer_put(&made, text.text, text.bytes);
+    td_buffer_text(&made, "\n");
+    TD_TRY(j_take(run, &made, &ended));
+    TD_TRY(j_call_method(run, ended, J_TEXT("splitlines"), &(j_args){0}, &lines));
+    made = (td_buffer){0};
+    for (size_t i = 0; i < lines.list->count; i++) {
+        j_text line = lines.list->items[i].text;
+        if (i) td_buffer_text(&made, "\n");
+        if (i == 0 ? first : (line.bytes || blank)) td_buffer_put(&made, fill.text, fill.bytes);
+        td_buffer_put(&made, line.text, line.bytes);
     }
     return j_take(run, &made, out);
 }

@@ -269,6 +269,14 @@ static void put_cased(td_buffer *out, uint32_t code, bool upper, bool first)
     else td_buffer_put(out, one, td_utf8_encode((uint32_t)(upper ? (first ? utf8proc_totitle((utf8proc_int32_t)code) : utf8proc_toupper((utf8proc_int32_t)code)) : utf8proc_tolower((utf8proc_int32_t)code)), one));
 }
 
+/* A capital sigma at the end of a word becomes the final one. */
+static bool final_sigma(j_text text, size_t at, size_t length, bool after_letter)
+{
+    size_t next;
+    if (!after_letter) return false;
+    return at + length >= text.bytes || td_unicode_category(char_at(text, at + length, &next)) >> 8 != 'L';
+}
+
 static td_status change_case(j_run *run, j_value self, case_kind kind, j_value *out)
 {
     td_buffer made = {0};
@@ -280,6 +288,7 @@ static td_status change_case(j_run *run, j_value self, case_kind kind, j_value *
         bool letter = category == ('L' << 8 | 'u') || category == ('L' << 8 | 'l') || category == ('L' << 8 | 't');
         bool start = kind == CASE_TITLE ? !inside : i == 0, upper = kind == CASE_UPPER || ((kind == CASE_TITLE || kind == CASE_CAPITAL) && start);
         if (kind == CASE_SWAP) upper = category == ('L' << 8 | 'l');
+        if (code == 0x3A3 && !upper && final_sigma(self.text, i, length, inside)) code = 0x3C2;
         put_cased(&made, code, upper, kind == CASE_TITLE || kind == CASE_CAPITAL);
         inside = letter;
     }

@@ -2,6 +2,7 @@
  * jinja_parse.c - template source to tree. Tokens are made on the way; white space around tags is handled as Jinja does with trim_blocks and
  * lstrip_blocks on, which is how published chat templates are run. See jinja.h.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,8 +200,11 @@ static td_status lex_number(parser *p, size_t *at)
     digits[n] = 0;
     token t = {.kind = is_float ? T_FLOAT : T_INT, .at = *at};
     if (is_float) t.number = strtod(digits, NULL);
-    else if (n > 18) return parse_fail(p, *at, "an integer of more than 18 digits");
-    else t.integer = strtoll(digits, NULL, 10);
+    else {
+        errno = 0;
+        t.integer = strtoll(digits, NULL, 10);
+        if (errno) return parse_fail(p, *at, "an integer beyond 64 bits");
+    }
     *at = i;
     return put_token(p, t);
 }

@@ -132,7 +132,7 @@ static td_status read_merges(const td_checkpoint *c, td_tokenizer *t)
 
 static td_status build_byte_level(const td_checkpoint *c, td_tokenizer *t, td_decode_rules *rules)
 {
-    const pre_rule *rule;
+    const pre_rule *rule = NULL;
     TD_TRY(find_rule(c, &rule));
     if (rule->nfc) {
         td_normal_step *normal;
