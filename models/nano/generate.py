@@ -708,7 +708,7 @@ def doc_chat(r):
     for _ in range(r.choice([1, 1, 2, 3, 4])):
         roll = r.random()
         if roll < 0.45:
-            for _ in range(r.randint(1, 3)):
+            for _ in range(r.randint(1, 5)):
                 op, x, y, z = operands(r)
                 if r.random() < 0.12:
                     text, _, full = told_sum(r)
@@ -718,9 +718,9 @@ def doc_chat(r):
                 if r.random() < 0.15:
                     question = question[0].lower() + question[1:].rstrip("?.")
                 out += user(question) + turn(f"{x} {op} {y} = {z}.", 3.0)
-        elif roll < 0.65:
+        elif roll < 0.75:
             s = story(r, TALES + [plot_moves] * 5)
-            given = r.random() < 0.7
+            given = r.random() < 0.85
             questions = asked(r, s, r.randint(2, 4))
             if given:
                 first = questions.pop(0)
@@ -741,11 +741,20 @@ def doc_chat(r):
     return out
 
 
-KINDS = {"story": (doc_story, 0.28), "qa": (doc_qa, 0.24), "sum": (doc_sum, 0.24), "chat": (doc_chat, 0.24)}
+def doc_echo(r):
+    """A list of random words, two to four times: it teaches looking back early in training, and nothing else."""
+    pool = GIRLS + BOYS + MORE_NAMES + NATURES + COLOURS + THINGS + ANIMALS + PETS + ELDERS + WARES + DAYS + list(PLACES)
+    words = " ".join(r.choice(pool) for _ in range(r.randint(5, 30)))
+    return [(words, 0.0)] + [(f"\n{words}", 1.0)] * r.randint(1, 3) + [(EOS, 1.0)]
 
 
-def document(r):
-    """One training document: segments with bos in front of all chats and of most plain texts."""
+KINDS = {"story": (doc_story, 0.14), "qa": (doc_qa, 0.24), "sum": (doc_sum, 0.36), "chat": (doc_chat, 0.26)}
+
+
+def document(r, echo=0.0):
+    """One training document: segments with bos in front of all chats and of most plain texts. echo: the share of doc_echo."""
+    if r.random() < echo:
+        return doc_echo(r)
     kind = r.choices(list(KINDS), [w for _, w in KINDS.values()])[0]
     segments = KINDS[kind][0](r)
     if kind == "chat" or r.random() < 0.7:

@@ -42,14 +42,15 @@ def shapes(c):
 
 
 def initial(c, seed=0):
-    """Random float32 parameters: norms 1, residual outputs smaller, the rest scaled by the input width."""
+    """Random float32 parameters: norms 1, embeddings of size 1 (smaller ones drown in the outputs of the first layers, and then
+    no later layer can tell which name it is looking at), residual outputs smaller, the rest scaled by the input width."""
     g = torch.Generator().manual_seed(seed)
     params = {}
     for name, shape in shapes(c).items():
         if len(shape) == 1:
             params[name] = torch.ones(shape)
             continue
-        std = 0.02 if "embed" in name or "lm_head" in name else shape[-1] ** -0.5 * 0.7
+        std = 1.0 if "embed" in name else 0.02 if "lm_head" in name else shape[-1] ** -0.5 * 0.7
         if "o_proj" in name or "down_proj" in name:
             std *= (2 * c["num_hidden_layers"]) ** -0.5
         params[name] = torch.randn(shape, generator=g) * std
@@ -64,12 +65,12 @@ def rms_norm(x, w, eps):
 def rotary(c, length):
     d = c["head_dim"]
     angle = torch.arange(length).float()[:, None] * (c["rope_theta"] ** (-torch.arange(0, d, 2).float() / d))
-    return torch.cat([angle.cos()] * 2, -1), torch.cat([angle.sin()] * 2, -1)
+    return angle.cos(), angle.sin()
 
 
 def rotate(x, cos, sin):
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
 class Model:

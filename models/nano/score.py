@@ -64,7 +64,10 @@ def complete(model, prompts, stops, most, temp=0.0, generator=None):
     return done
 
 
+@torch.no_grad()
 def score(model, tokenizer, items, bos=True, show=False, at_once=40):
+    """group -> (right, total). Greedy decoding gives the expected text exactly when, at every position of prompt + answer, the
+    likeliest token is the next one, and after the last a stop: so one pass over the whole decides, without decoding."""
     newline = {i for token, i in tokenizer.get_vocab().items() if "Ċ" in token}
     stops = set(model.c["eos_token_id"]) | newline
     right, total = {}, {}
@@ -72,11 +75,20 @@ def score(model, tokenizer, items, bos=True, show=False, at_once=40):
     for start in range(0, len(items), at_once):
         part = items[start:start + at_once]
         prompts = [tokenizer.encode(x["prompt"], add_special_tokens=bos).ids for x in part]
-        for item, ids in zip(part, complete(model, prompts, stops, 24)):
-            answer, group = tokenizer.decode(ids).strip(), item["group"]
+        wholes = [tokenizer.encode(x["prompt"] + (" " if x["group"].endswith("plain") else "") + x["expected"],
+                                   add_special_tokens=bos).ids for x in part]
+        rows = torch.zeros(len(part), max(map(len, wholes)), dtype=torch.long)
+        for row, ids in enumerate(wholes):
+            rows[row, :len(ids)] = torch.tensor(ids)
+        best = model.forward(rows)[0].argmax(-1).view(rows.shape).tolist()
+        for item, prompt, whole, found in zip(part, prompts, wholes, best):
+            assert whole[:len(prompt)] == prompt, item
+            group = item["group"]
+            ok = found[len(prompt) - 1:len(whole) - 1] == whole[len(prompt):] and found[len(whole) - 1] in stops
             total[group] = total.get(group, 0) + 1
-            right[group] = right.get(group, 0) + (answer == item["expected"])
-            if show and answer != item["expected"]:
+            right[group] = right.get(group, 0) + ok
+            if show and not ok:
+                answer = tokenizer.decode(complete(model, [prompt], stops, 24)[0]).strip()
                 print(f"{group}: {item['prompt']!r}\n    expected {item['expected']!r}, found {answer!r}")
     return {g: (right[g], total[g]) for g in sorted(total)}
 

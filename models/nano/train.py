@@ -39,7 +39,7 @@ def encode(tokenizer, segments):
     return encoding.ids, weights
 
 
-def batch(tokenizer, seed, step, rows, length):
+def batch(tokenizer, seed, step, rows, length, echo=0.0):
     """Documents packed into rows: tokens, targets and weights [rows, length], and the mask that keeps documents apart."""
     r = random.Random(f"{seed}/{step}")
     tokens = torch.full((rows, length + 1), CONFIG["pad_token_id"])
@@ -47,7 +47,7 @@ def batch(tokenizer, seed, step, rows, length):
     owner = torch.zeros(rows, length + 1, dtype=torch.long)
     used, free, number, misses = 0, [length + 1] * rows, 1, 0
     while misses < 12:
-        ids, w = encode(tokenizer, generate.document(r))
+        ids, w = encode(tokenizer, generate.document(r, echo))
         row = next((i for i in range(rows) if free[i] >= len(ids)), None)
         if row is None:
             misses += 1
@@ -89,7 +89,7 @@ class Optimizer:
                       "second": {n: torch.zeros_like(params[n]) for n in self.rest}, "count": 0}
 
     @torch.no_grad()
-    def step(self, scale, muon_lr=0.02, adam_lr=0.003, decay=0.01):
+    def step(self, scale, muon_lr=0.012, adam_lr=0.004, decay=0.3):
         state = self.state
         state["count"] += 1
         t = state["count"]
@@ -128,10 +128,12 @@ def save(path, **state):
 def main():
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--state", required=True)
-    cli.add_argument("--steps", type=int, default=6000)
-    cli.add_argument("--decay-at", type=int, default=4000)
+    cli.add_argument("--steps", type=int, default=1000000)
+    cli.add_argument("--decay-at", type=int, default=900000)
+    cli.add_argument("--minutes", type=float, help="instead of --steps: stop then, with the rate falling over the last 70 %% of the time")
     cli.add_argument("--rows", type=int, default=16)
     cli.add_argument("--length", type=int, default=512)
+    cli.add_argument("--echo", type=float, default=0.0, help="share of documents that only teach looking back")
     cli.add_argument("--seed", type=int, default=1)
     cli.add_argument("--float32", action="store_true", help="matrix products in float32 instead of BF16")
     cli.add_argument("--export", action="store_true")
@@ -160,12 +162,20 @@ def main():
         w = weights.flatten()
         return (F.cross_entropy(logits, targets.flatten(), reduction="none") * w).sum() / w.sum(), balance
 
+    def keep_state():
+        save(args.state, params={n: p.detach() for n, p in params.items()}, average=average, optimizer=optimizer.state, step=step)
+
     clock, seen, shown = time.time(), 0, {}
-    while step < args.steps:
-        tokens, targets, weights, mask = batch(tokenizer, args.seed, step, args.rows, args.length)
+    began = time.time()
+    while step < args.steps and (args.minutes is None or time.time() < began + 60 * args.minutes):
+        tokens, targets, weights, mask = batch(tokenizer, args.seed, step, args.rows, args.length, args.echo)
         loss, balance = losses(tokens, targets, weights, mask)
         (loss + 0.01 * balance).backward()
-        scale = min(1.0, (step + 1) / 100, max(0.0, (args.steps - step) / max(1, args.steps - args.decay_at)))
+        if args.minutes:
+            left = (1 - (time.time() - began) / (60 * args.minutes)) / 0.7
+        else:
+            left = (args.steps - step) / max(1, args.steps - args.decay_at)
+        scale = max(0.0, min(1.0, (step + 1) / 100, left))
         optimizer.step(scale)
         step += 1
         keep = min(0.99, step / (step + 10))
@@ -180,8 +190,9 @@ def main():
             speed = seen / (time.time() - clock)
             print(f"step {step} loss {shown['loss'] / 20:.4f} balance {shown['balance'] / 20:.3f} rate {scale:.3f} {speed:.0f} tokens/s", flush=True)
             clock, seen, shown = time.time(), 0, {}
-        if step % args.save_every == 0 or step == args.steps:
-            save(args.state, params={n: p.detach() for n, p in params.items()}, average=average, optimizer=optimizer.state, step=step)
+        if step % args.save_every == 0:
+            keep_state()
+    keep_state()
     export(average)
 
 
