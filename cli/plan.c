@@ -33,7 +33,7 @@ static const char help[] =
     "  --chart FILE.svg|.png     draw the Pareto front (needs gnuplot)\n"
     "  --json, --csv             machine-readable\n"
     "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --seed N     for --simulate\n"
-    "  --prefill elsewhere|inline|0.5      simulate: who reads prompts: others (default), the same devices, or additional devices, half as many\n"
+    "  --prefill elsewhere|inline|0.5      who reads prompts: others (default), the same devices, or (simulate) additional devices, half as many\n"
     "  --calibration FILE        the fitted machine becomes hardware 'here'\n"
     "  --batch N --threads N --phase decode|prefill --calibration FILE [--deploy 1A1F --link-us N]     for --predict\n";
 
@@ -109,6 +109,8 @@ int verb_plan(int argc, char **argv)
             into.model = argv[i];
             continue;
         }
+        bool asks = o->shape == TASK || (o->shape == TEXT && o->value);
+        if (asks && task != TD_PLAN_SEARCH) return wrong("expected one thing to do (--paper, --cost, --simulate, --predict, --calibrate, --list-...)", argv[i]);
         if (o->shape == FLAG) *(bool *)((char *)&into + o->offset) = true;
         else if (o->shape == TASK) task = (td_plan_task)o->value;
         else if (i + 1 >= argc) return wrong("expected a value after the last option", argv[i]);
@@ -117,6 +119,7 @@ int verb_plan(int argc, char **argv)
             if (o->value) task = (td_plan_task)o->value;
         } else if (number(o, argv[++i], &into)) return EXIT_USAGE;
     }
+    if (into.model && (task == TD_PLAN_PAPER || task == TD_PLAN_MODELS || task == TD_PLAN_HARDWARE || task == TD_PLAN_CALIBRATE)) return wrong("expected no model for what was asked", into.model);
     char *out;
     if (td_plan(task, &into, &out) < 0) {
         fprintf(stderr, "tandem plan: %s\n", td_error());

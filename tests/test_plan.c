@@ -128,7 +128,7 @@ static void bad_options_are_one_sentence(void **state)
 {
     (void)state;
     static const td_plan_options bad[] = {{.model = "step3", .format = "yaml"}, {.model = "step3", .hardware = "h900"}, {.model = "step3", .prices = "h800=-1"}, {.model = "step3", .prices = "h800"},
-        {.model = "step3", .kv = "fp3"}, {.model = "step3", .context = 1e12}, {.model = "step3", .hardware = ","}, {.model = ""}, {.model = NULL}, {.model = "/nonexistent/model"}};
+        {.model = "step3", .kv = "fp3"}, {.model = "step3", .context = 1e12}, {.model = "step3", .context = -5}, {.model = "step3", .hardware = ","}, {.model = ""}, {.model = NULL}, {.model = "/nonexistent/model"}};
     for (size_t i = 0; i < TD_COUNT(bad); i++) {
         char *out = NULL;
         assert_true(td_plan(TD_PLAN_COST, &bad[i], &out) < 0);

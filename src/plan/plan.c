@@ -107,7 +107,7 @@ static td_status list_models(td_buffer *out)
     return td_buffer_status(out);
 }
 
-typedef struct { const td_plan_options *o; plan_question question; const plan_hardware_table *table; double *loads; } inputs;
+typedef struct { const td_plan_options *o; plan_question question; const plan_hardware_table *table; double *loads; bool schedule; /* the answer comes from the schedule, not from the simulator */ } inputs;
 
 static bool json_wanted(const td_plan_options *o) { return o->format && !strcmp(o->format, "json"); }
 
@@ -148,6 +148,9 @@ static td_status workload_read(inputs *in)
     if (!(o->jitter >= 0 && o->jitter <= 1)) return td_fail(TD_E_INVALID, "--jitter: expected 0 to 1, found %g", o->jitter);
     if (!(o->straggler == 0 || (o->straggler >= 1 && o->straggler <= 1000))) return td_fail(TD_E_INVALID, "--straggler: expected 1 to 1000 times the normal time, found %g", o->straggler);
     if (!(o->demand >= 0 && o->demand <= 1e15)) return td_fail(TD_E_INVALID, "--demand: expected tokens per second of at least 0, found %g", o->demand);
+    double output = o->output > 0 ? o->output : 500, prompt = o->prompt > 0 ? o->prompt : fmax(1, in->question.load.context - output);
+    if (!(prompt <= 1e8 && output >= 1 && output <= 1e8)) return td_fail(TD_E_INVALID, "--prompt and --output: expected 1 to 100000000 tokens, found %g and %g", prompt, output);
+    if (o->prefill && !strcmp(o->prefill, "inline") && in->schedule) in->question.load.prompt_share = prompt / output, in->question.load.prompt = prompt;
     in->question.load.jitter = o->jitter;
     in->question.load.straggler = o->straggler;
     in->question.demand = o->demand;
@@ -245,7 +248,7 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     size_t count;
     plan_precision precision;
     plan_model model;
-    double context = o->context > 0 ? o->context : 8192;
+    double context = o->context != 0 ? o->context : 8192;
     TD_TRY(precision_read(o, &precision));
     TD_TRY(plan_model_find(o->model, &model));
     TD_TRY(plan_hardware_load(o->hardware_file, table));
@@ -255,7 +258,7 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     if (!(context >= 1 && context <= 1e8)) return td_fail(TD_E_INVALID, "--context: expected 1 to 100000000 tokens, found %g", context);
     if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json_wanted(o), out);
     inputs in = {.o = o, .question = {.model = &model, .precision = &precision, .factors = o->ideal ? &PLAN_IDEAL : &PLAN_MEASURED, .hardware = hardware, .hardware_count = count, .load = {.context = context},
-                 .tpot_s = (o->tpot_ms > 0 ? o->tpot_ms : 50) / 1e3, .devices_max = o->devices_max > 0 ? o->devices_max : 256}, .table = table};
+                 .tpot_s = (o->tpot_ms > 0 ? o->tpot_ms : 50) / 1e3, .devices_max = o->devices_max > 0 ? o->devices_max : 256}, .table = table, .schedule = task != TD_PLAN_SIMULATE};
     TD_TRY(workload_read(&in));
     td_status status = task == TD_PLAN_SIMULATE ? simulated(&in, out) : o->deploy ? judged(&in, out) : answer(&in, out);
     free(in.loads);

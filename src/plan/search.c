@@ -205,6 +205,10 @@ void plan_verdict(const plan_question *q, const plan_answer *answer, td_buffer *
         return;
     }
     bool split = afd->result.usd_mtok < together->result.usd_mtok;
+    if (fmax(afd->result.usd_mtok, together->result.usd_mtok) <= 0) {
+        td_buffer_text(out, "All prices are zero, so that no deployment is cheaper than another.");
+        return;
+    }
     double gain = 100 * (1 - (split ? afd->result.usd_mtok / together->result.usd_mtok : together->result.usd_mtok / afd->result.usd_mtok));
     td_buffer_format(out, "%s is better here, by %.0f %% in dollars a token (%.4f against %.4f USD per million), because ", split ? "Disaggregated" : "Colocated", gain, fmin(afd->result.usd_mtok, together->result.usd_mtok),
                      fmax(afd->result.usd_mtok, together->result.usd_mtok));
