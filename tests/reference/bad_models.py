@@ -107,7 +107,7 @@ CONFIG = [
     ("step3", "moe_layers_enum", "1,99", "moe_layers_enum"), ("step3", "moe_layers_enum", "1,-2", "moe_layers_enum"), ("step3", "moe_layers_enum", "one,two", "moe_layers_enum"),
     ("step3", "moe_layers_enum", "1 2 3;4", "moe_layers_enum"), ("step3", "moe_layers_enum", 7, "moe_layers_enum"), ("step3", "moe_layers_enum", [1, "a"], "moe_layers_enum"),
     ("step3", "moe_layers_enum", {"1": 2}, "moe_layers_enum"), ("step3", "moe_layers_enum", "99999999999999999999", "moe_layers_enum"), ("step3", "moe_layers_enum", "0,1,2", "model.layers.0"),
-    ("step3", "moe_top_k", 6, "moe_top_k"), ("step3", "moe_top_k", 64, "moe_top_k"), ("step3", "moe_num_experts", 4, "moe"), ("step3", "moe_num_experts", 6, "moe"),
+    ("step3", "moe_top_k", 6, "experts per token"), ("step3", "moe_top_k", 64, "experts per token"), ("step3", "moe_num_experts", 4, "moe"), ("step3", "moe_num_experts", 6, "moe"),
     ("step3", "num_attention_groups", 2, "num_attention_groups"), ("step3", "head_dim", 11, "head_dim"), ("step3", "head_dim", 12, "self_attn"),
     ("step3", "num_hidden_layers", 4, "model.layers.3"), ("step3", "vocab_size", 301, "embed_tokens"), ("step3", "hidden_size", 19, ""), ("step3", "intermediate_size", 24, "mlp"),
     ("step3", "share_expert_dim", 10, "share_expert"), ("step3", "share_q_dim", 14, "self_attn"), ("step3", "rms_norm_eps", -1e-5, "rms_norm_eps"), ("step3", "rms_norm_eps", "small", "rms_norm_eps"),
@@ -115,17 +115,19 @@ CONFIG = [
     ("step3", "model_type", GONE, "model_type"), ("step3", "model_type", 5, "model_type"), ("step3", "model_type", "gpt7", "gpt7"), ("step3", "model_type", "x" * 10000, "model_type"),
     ("step3", "model_type", "", ""), ("step3", "norm_expert_weight", "perhaps", "norm_expert_weight"),
     ("qwen3_moe", "num_key_value_heads", 3, "num_key_value_heads|key-value heads"), ("qwen3_moe", "num_key_value_heads", 0, "num_key_value_heads"), ("qwen3_moe", "head_dim", 9, "head_dim"),
-    ("qwen3_moe", "num_experts_per_tok", 6, "num_experts_per_tok"), ("qwen3_moe", "num_experts", 6, "mlp.gate"), ("qwen3_moe", "mlp_only_layers", [99], "mlp_only_layers"),
+    ("qwen3_moe", "num_experts_per_tok", 6, "experts per token"), ("qwen3_moe", "num_experts", 6, "mlp.gate"), ("qwen3_moe", "mlp_only_layers", [99], "mlp_only_layers"),
     ("qwen3_moe", "mlp_only_layers", "all", "mlp_only_layers"), ("qwen3_moe", "mlp_only_layers", [0], "layers.0"), ("qwen3_moe", "decoder_sparse_step", 0, "decoder_sparse_step"),
     ("qwen3_moe", "rope_scaling", {"rope_type": "magic", "factor": 2}, "magic"), ("qwen3_moe", "rope_scaling", {"rope_type": "linear"}, "factor"),
     ("qwen3_moe", "rope_scaling", {"rope_type": "linear", "factor": 0}, "factor"), ("qwen3_moe", "rope_scaling", {"rope_type": "linear", "factor": "two"}, "factor"),
     ("qwen3_moe", "rope_scaling", {"rope_type": 7}, "rope_type"), ("qwen3_moe", "tie_word_embeddings", 3, "tie_word_embeddings"), ("qwen3_moe", "attention_bias", True, "bias"),
     ("qwen3_moe", "max_position_embeddings", -1, "max_position_embeddings"), ("qwen3_moe", "max_position_embeddings", "many", "max_position_embeddings"),
-    ("deepseek_v3-fp8", "n_group", 3, "n_group"), ("deepseek_v3-fp8", "topk_group", 5, "topk_group"), ("deepseek_v3-fp8", "topk_group", 0, "topk_group"), ("deepseek_v3-fp8", "n_group", -4, "n_group"),
-    ("deepseek_v3-fp8", "num_experts_per_tok", 9, "num_experts_per_tok"), ("deepseek_v3-fp8", "q_lora_rank", 13, "q_"), ("deepseek_v3-fp8", "q_lora_rank", None, "q_proj"),
+    ("qwen3_moe", "hidden_act", "gelu", "hidden_act"), ("qwen3_moe", "use_sliding_window", True, "use_sliding_window"), ("step3", "hidden_act", 5, "hidden_act"),
+    ("qwen3_moe", "partial_rotary_factor", 0.5, "partial_rotary_factor"), ("deepseek_v3-fp8", "attention_bias", True, "attention_bias"), ("qwen3_moe", "mlp_bias", True, "mlp_bias"),
+    ("deepseek_v3-fp8", "n_group", 3, "groups"), ("deepseek_v3-fp8", "topk_group", 5, "groups"), ("deepseek_v3-fp8", "topk_group", 0, "topk_group"), ("deepseek_v3-fp8", "n_group", -4, "n_group"),
+    ("deepseek_v3-fp8", "num_experts_per_tok", 9, "experts per token"), ("deepseek_v3-fp8", "q_lora_rank", 13, "q_"), ("deepseek_v3-fp8", "q_lora_rank", None, "q_proj"),
     ("deepseek_v3-fp8", "kv_lora_rank", 15, "kv_"), ("deepseek_v3-fp8", "qk_rope_head_dim", 7, "qk_rope_head_dim"), ("deepseek_v3-fp8", "first_k_dense_replace", 0, "model.layers.0"),
     ("deepseek_v3-fp8", "first_k_dense_replace", -1, "first_k_dense_replace"), ("deepseek_v3-fp8", "n_shared_experts", 2, "shared_experts"), ("deepseek_v3-fp8", "scoring_func", "tanh", "scoring_func"),
-    ("deepseek_v3-fp8", "topk_method", "random", "topk_method"), ("deepseek_v3-fp8", "routed_scaling_factor", "x", "routed_scaling_factor"), ("deepseek_v3-fp8", "topk_group", 1, "topk_group"),
+    ("deepseek_v3-fp8", "topk_method", "random", "topk_method"), ("deepseek_v3-fp8", "routed_scaling_factor", "x", "routed_scaling_factor"), ("deepseek_v3-fp8", "topk_group", 1, "experts per token"),
 ]
 
 
@@ -133,7 +135,7 @@ def config_faults():
     for kind, keys in NUMBERS.items():
         for key in keys:
             for how, value in ABSURD.items():
-                yield Fault(f"config {key} {how}", kind, config_change(**{key: value}), (key,))
+                yield Fault(f"config {key} {how}", kind, config_change(**{key: value}), (key, "number of experts") if how == "zero" else (key,))
     for kind, key, value, names in CONFIG:
         yield Fault(f"config {key}={value if value is not GONE else 'gone'}"[:60], kind, config_change(**{key: value}), tuple(names.split("|")) if names else ())
     deep = "[" * 200000
@@ -359,7 +361,7 @@ def tokenizer_faults():
         "pre_tokenizer a number": lambda t: t.update(pre_tokenizer=4), "normalizer unknown": lambda t: t.update(normalizer={"type": "Magic"}),
     }
     for how, change in changes.items():
-        yield Fault(f"tokenizer {how}", "step3", tokenizer_change(change), ("tokenizer.json",), text)
+        yield Fault(f"tokenizer {how}", "step3", tokenizer_change(change), ("tokenizer", "prompt"), text)
 
 
 # ---- GGUF ------------------------------------------------------------------------------------------------------------------------------
