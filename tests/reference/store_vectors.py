@@ -3,7 +3,7 @@
 
     store_vectors.py [--out DIR] [--check]
 
-The logits come from the references: transformers in float32, for Step-3 the float64 implementation. tests/test_reference.c compares the program with them, so
+The logits come from the references: transformers in float32, for Step-3 the float64 implementation. tests/test_engine.c compares the program with them, so
 that `make test` needs no Python. --check makes them again in memory and compares with what is stored (exit status 1 on a difference above 1e-5 of the largest
 logit, or on changed model bytes). Sizes, seed and prompts are fixed: running it again changes nothing.
 """
