@@ -123,7 +123,7 @@ CONFIG = [
     ("qwen3_moe", "max_position_embeddings", -1, "max_position_embeddings"), ("qwen3_moe", "max_position_embeddings", "many", "max_position_embeddings"),
     ("qwen3_moe", "hidden_act", "gelu", "hidden_act"), ("qwen3_moe", "use_sliding_window", True, "use_sliding_window"), ("step3", "hidden_act", 5, "hidden_act"),
     ("qwen3_moe", "partial_rotary_factor", 0.5, "partial_rotary_factor"), ("deepseek_v3-fp8", "attention_bias", True, "attention_bias"), ("qwen3_moe", "mlp_bias", True, "mlp_bias"),
-    ("deepseek_v3-fp8", "n_group", 3, "groups"), ("deepseek_v3-fp8", "topk_group", 5, "groups"), ("deepseek_v3-fp8", "topk_group", 0, "topk_group"), ("deepseek_v3-fp8", "n_group", -4, "n_group"),
+    ("deepseek_v3-fp8", "n_group", 3, "groups"), ("deepseek_v3-fp8", "topk_group", 5, "topk_group"), ("deepseek_v3-fp8", "topk_group", 0, "topk_group"), ("deepseek_v3-fp8", "n_group", -4, "n_group"),
     ("deepseek_v3-fp8", "num_experts_per_tok", 9, "experts per token"), ("deepseek_v3-fp8", "q_lora_rank", 13, "q_"), ("deepseek_v3-fp8", "q_lora_rank", None, "q_proj"),
     ("deepseek_v3-fp8", "kv_lora_rank", 15, "kv_"), ("deepseek_v3-fp8", "qk_rope_head_dim", 7, "qk_rope_head_dim"), ("deepseek_v3-fp8", "first_k_dense_replace", 0, "model.layers.0"),
     ("deepseek_v3-fp8", "first_k_dense_replace", -1, "first_k_dense_replace"), ("deepseek_v3-fp8", "n_shared_experts", 2, "shared_experts"), ("deepseek_v3-fp8", "scoring_func", "tanh", "scoring_func"),
