@@ -2,6 +2,7 @@
 #include "model/family.h"
 
 #include <math.h>
+#include <string.h>
 
 static const td_family_rules *const rules[] = {&td_rules_step3, &td_rules_qwen3, &td_rules_qwen3_moe, &td_rules_llama, &td_rules_deepseek};
 
@@ -17,9 +18,27 @@ td_status td_family_pick(const td_source *source, const td_family_rules **out)
                    td_checkpoint_path(source->checkpoint), source->architecture);
 }
 
+/* Keys of config.json that would change the arithmetic in a way that no family here has: refused rather than ignored. */
+static td_status refuse_variants(const td_source *source)
+{
+    static const char *const flags[] = {"mlp_bias", "use_sliding_window"};
+    const char *activation;
+    double rotated;
+    TD_TRY(td_source_text(source, "hidden_act", "silu", &activation));
+    if (strcmp(activation, "silu") && strcmp(activation, "swish")) return td_source_wrong(source, "hidden_act", "silu", activation);
+    for (size_t i = 0; i < TD_COUNT(flags); i++) {
+        bool set;
+        TD_TRY(td_source_bool(source, flags[i], NULL, false, &set));
+        if (set) return td_source_wrong(source, flags[i], "false (the other is not implemented)", "true");
+    }
+    TD_TRY(td_source_float(source, "partial_rotary_factor", NULL, 0.0, 1.0, &(double){1.0}, &rotated));
+    return rotated == 1.0 ? TD_OK : td_source_wrong(source, "partial_rotary_factor", "1 (the other is not implemented)", "less");
+}
+
 td_status td_family_common(const td_source *source, td_config *c)
 {
     double eps;
+    if (source->config) TD_TRY(refuse_variants(source));
     TD_NEED(source, "num_hidden_layers", "block_count", 1, TD_LAYERS_MAX, &c->layers);
     TD_NEED(source, "hidden_size", "embedding_length", 1, 1 << 20, &c->d_model);
     TD_NEED(source, "num_attention_heads", "attention.head_count", 1, TD_HEADS_MAX, &c->heads);
@@ -43,7 +62,7 @@ td_status td_family_gqa(const td_source *source, td_config *c)
     int head_dim;
     c->attention = TD_ATTN_GQA;
     TD_MAY(source, "num_key_value_heads", "attention.head_count_kv", 1, TD_HEADS_MAX, c->heads, &c->kv_heads);
-    if (c->heads % c->kv_heads) return td_source_wrong(source, "key-value heads", "a divisor of the query heads", "another number");
+    if (c->heads % c->kv_heads) return td_source_wrong(source, source->config ? "num_key_value_heads" : "attention.head_count_kv", "a divisor of the query heads", "another number");
     TD_MAY(source, "head_dim", "attention.key_length", 2, 1 << 14, c->d_model / c->heads, &head_dim);
     if (head_dim % 2) return td_source_wrong(source, "head_dim", "an even number", "an odd one");
     c->k_dim = c->v_dim = c->head_v_dim = c->rope_dim = head_dim;

@@ -77,6 +77,8 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     c->rope_neox = !c->rope_neox; /* the key says interleaved */
     TD_TRY(configure_routing(source, c, is_moe));
     TD_TRY(td_source_bool(source, "tie_word_embeddings", NULL, false, &c->tied));
+    TD_TRY(td_source_bool(source, "attention_bias", NULL, false, &c->attention_bias));
+    if (c->attention_bias) return td_source_wrong(source, "attention_bias", "false (MLA with biases is not implemented)", "true");
     if (c->context_max == 0) c->context_max = 4096;
     int extra;
     TD_MAY(source, NULL, "nextn_predict_layers", 0, 8, 0, &extra); /* counted in block_count, come last, not used for decoding */

@@ -35,10 +35,11 @@ static td_status read_moe_layers(const td_source *source, const td_config *c, bo
 static td_status configure_moe(const td_source *source, td_arena *arena, td_config *c, bool *is_moe)
 {
     TD_TRY(configure_dense(source, arena, c, is_moe));
-    const char *experts_key = source->config && cJSON_GetObjectItemCaseSensitive(source->config, "num_experts") ? "num_experts" : "num_local_experts";
+    const char *experts_key = source->config && cJSON_GetObjectItemCaseSensitive(source->config, "num_local_experts") ? "num_local_experts" : "num_experts";
     TD_NEED(source, experts_key, "expert_count", 1, TD_EXPERTS_MAX, &c->experts);
     TD_NEED(source, "num_experts_per_tok", "expert_used_count", 1, TD_TOP_K_MAX, &c->top_k);
-    TD_MAY(source, "moe_intermediate_size", "expert_feed_forward_length", 1, 1 << 24, c->d_ff / c->top_k, &c->d_expert);
+    if (source->config) TD_NEED(source, "moe_intermediate_size", NULL, 1, 1 << 24, &c->d_expert);
+    else TD_MAY(source, NULL, "expert_feed_forward_length", 1, 1 << 24, c->d_ff / c->top_k, &c->d_expert);
     TD_TRY(td_source_bool(source, "norm_topk_prob", "expert_weights_norm", !source->config, &c->router_norm));
     return source->config ? read_moe_layers(source, c, is_moe) : TD_OK;
 }

@@ -114,7 +114,7 @@ td_status td_load_vector(td_loader *loader, td_slot slot, int layer, int64_t n, 
     *out = NULL;
     if (!found) return required ? absent(loader, slot, layer) : TD_OK;
     const char *path = td_checkpoint_path(loader->source->checkpoint);
-    if (td_tensor_elements(found) != n || found->shape[found->dims - 1] != n)
+    if (found->dims < 1 || td_tensor_elements(found) != n || found->shape[found->dims - 1] != n)
         return td_fail(TD_E_FORMAT, "%s: tensor %s: expected %lld elements, found %lld", path, found->name, (long long)n, (long long)td_tensor_elements(found));
     if (found->type > TD_BF16) return td_fail(TD_E_UNSUPPORTED, "%s: tensor %s: expected f32, f16 or bf16, found %s", path, found->name, td_dtype_name(found->type));
     float *values = TD_NEW(&loader->model->arena, float, (size_t)n);
