@@ -10,6 +10,7 @@ static const verb verbs[] = {
     /* one line a verb, in the order of the help text */
     {"run", "complete a prompt; without a model, with the one that ships with tandem", verb_run},
     {"chat", "talk with a model in its own chat form", verb_chat},
+    {"serve", "answer OpenAI and Anthropic clients over HTTP, with a web page", verb_serve},
     {"bench", "prefill and decode speed, beside what this machine can do", verb_bench},
     {"logits", "logits of every position of a token sequence, as NPY", verb_logits},
     {"perplexity", "perplexity of a text under a model", verb_perplexity},

@@ -2,14 +2,12 @@
  * serve.c - tandem serve MODEL: listens at once, loads the model in a thread (/health says 503 and how far), serves until SIGINT or SIGTERM.
  * The first signal lets running requests finish, the second ends them.
  */
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/log.h"
+#include "options.h"
 #include "verbs.h"
 
 typedef struct {
@@ -30,94 +28,6 @@ static void on_signal(int number)
 {
     (void)number;
     if (signalled) td_server_stop(signalled);
-}
-
-enum { O_HOST = 256, O_PORT, O_NAME, O_KEYS, O_CORS, O_CERT, O_KEY, O_FFN, O_SECRET, O_WIRE, O_ENCRYPT, O_THREADS, O_PARALLEL, O_QUEUE, O_CONTEXT, O_KV_TOKENS, O_KV_TYPE, O_QUANT, O_CHUNK, O_MICRO,
-       O_NO_PREFIX, O_ISA, O_TRACE, O_CONNECTIONS, O_BODY, O_IDLE, O_KEEP_ALIVE, O_TIME, O_DRAIN, O_LOG_PROMPTS, O_LOG_JSON, O_QUIET, O_WAIT, O_HELP };
-
-static const struct option long_options[] = {
-    {"host", 1, 0, O_HOST}, {"port", 1, 0, O_PORT}, {"name", 1, 0, O_NAME}, {"alias", 1, 0, O_NAME}, {"api-key-file", 1, 0, O_KEYS}, {"cors", 1, 0, O_CORS}, {"tls-cert", 1, 0, O_CERT},
-    {"tls-key", 1, 0, O_KEY}, {"ffn", 1, 0, O_FFN}, {"secret-file", 1, 0, O_SECRET}, {"wire", 1, 0, O_WIRE}, {"encrypt", 0, 0, O_ENCRYPT}, {"threads", 1, 0, O_THREADS},
-    {"parallel", 1, 0, O_PARALLEL}, {"queue", 1, 0, O_QUEUE}, {"context", 1, 0, O_CONTEXT}, {"kv-tokens", 1, 0, O_KV_TOKENS}, {"kv-type", 1, 0, O_KV_TYPE}, {"quant", 1, 0, O_QUANT},
-    {"prefill-chunk", 1, 0, O_CHUNK}, {"micro-batches", 1, 0, O_MICRO}, {"no-prefix-reuse", 0, 0, O_NO_PREFIX}, {"isa", 1, 0, O_ISA}, {"trace", 1, 0, O_TRACE},
-    {"connections", 1, 0, O_CONNECTIONS}, {"body-bytes", 1, 0, O_BODY}, {"idle", 1, 0, O_IDLE}, {"keep-alive", 1, 0, O_KEEP_ALIVE}, {"time-max", 1, 0, O_TIME}, {"drain", 1, 0, O_DRAIN},
-    {"wait-for-workers", 1, 0, O_WAIT}, {"log-prompts", 0, 0, O_LOG_PROMPTS}, {"log-json", 0, 0, O_LOG_JSON}, {"quiet", 0, 0, O_QUIET}, {"help", 0, 0, O_HELP}, {0}};
-
-static int usage(FILE *out, int status)
-{
-    fprintf(out,
-            "usage: tandem serve [MODEL] [options]      (no MODEL: the small one that ships with the program)\n\n"
-            "  --host ADDRESS        listen here (127.0.0.1)        --port N            (8080; 0: any free one)\n"
-            "  --name ID             the model's id for clients     --api-key-file FILE one key a line\n"
-            "  --tls-cert FILE --tls-key FILE  PEM                  --cors ORIGIN       '*' or one origin\n"
-            "  --ffn HOST:PORT,...   FFN workers                    --secret-file FILE  their shared secret\n"
-            "  --wire f32|bf16|fp8   rows to workers                --encrypt           encrypt them\n"
-            "  --threads N           arithmetic threads             --quant TYPE        quantise on load\n"
-            "  --parallel N          requests in a batch (64)       --queue N           requests waiting (256)\n"
-            "  --context N           tokens per request             --kv-tokens N       KV capacity of all requests\n"
-            "  --kv-type TYPE        bf16, f32, q8_0                --prefill-chunk N   prompt tokens a step (512)\n"
-            "  --micro-batches N     1..4                           --isa NAME          avx512, avx2, ref\n"
-            "  --no-prefix-reuse                                    --trace FILE        Perfetto timeline\n"
-            "  --connections N       (4096)                         --body-bytes N      largest request (32 MiB)\n"
-            "  --idle S              close silent connections (120) --keep-alive S      comment in silent streams (15)\n"
-            "  --time-max S          longest generation (3600)      --drain S           for running requests at the end (30)\n"
-            "  --wait-for-workers MS when nobody has an expert (30000)\n"
-            "  --log-json            one JSON object a line         --log-prompts       write requests to the log\n"
-            "  --quiet               warnings and errors only\n");
-    return status;
-}
-
-/* A whole number within [low, high] or a sentence. */
-static bool take_number(const char *name, const char *text, long long low, long long high, long long *out)
-{
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    if (*text && !*end && value >= low && value <= high) {
-        *out = value;
-        return true;
-    }
-    fprintf(stderr, "tandem serve: --%s: expected %lld to %lld, found '%s'\n", name, low, high, text);
-    return false;
-}
-
-typedef struct { int option; size_t offset; long long low, high; bool wide; } number_option;
-#define NUMBER(option, member, low, high) {option, offsetof(run_state, member), low, high, sizeof(((run_state *)0)->member) == 8}
-static const number_option numbers[] = {
-    NUMBER(O_THREADS, engine.threads, 1, 256), NUMBER(O_PARALLEL, engine.requests_max, 1, 1024), NUMBER(O_QUEUE, serve.queue_max, 1, 100000), NUMBER(O_CONTEXT, engine.context_max, 1, 1 << 30),
-    NUMBER(O_KV_TOKENS, engine.kv_tokens, 1, 1LL << 40), NUMBER(O_CHUNK, engine.prefill_chunk, 1, 1 << 20), NUMBER(O_MICRO, engine.micro_batches, 1, 4), NUMBER(O_CONNECTIONS, serve.connections_max, 1, 1000000),
-    NUMBER(O_BODY, serve.body_bytes_max, 1024, 1 << 30), NUMBER(O_IDLE, serve.idle_s, 1, 86400), NUMBER(O_KEEP_ALIVE, serve.keep_alive_s, 1, 86400), NUMBER(O_TIME, serve.request_s_max, 1, 1000000),
-    NUMBER(O_DRAIN, serve.drain_s, 1, 86400), NUMBER(O_WAIT, engine.wait_for_workers_ms, 1, 86400000), NUMBER(O_PORT, serve.port, 0, 65535)};
-
-typedef struct { int option; size_t offset; } text_option;
-#define TEXT(option, member) {option, offsetof(run_state, member)}
-static const text_option texts[] = {TEXT(O_HOST, serve.host), TEXT(O_NAME, serve.model_name), TEXT(O_KEYS, serve.api_key_file), TEXT(O_CORS, serve.cors_origin), TEXT(O_CERT, serve.tls_cert_file),
-    TEXT(O_KEY, serve.tls_key_file), TEXT(O_FFN, engine.ffn), TEXT(O_SECRET, engine.secret_file), TEXT(O_WIRE, engine.wire), TEXT(O_KV_TYPE, engine.kv_dtype), TEXT(O_QUANT, model.quant),
-    TEXT(O_ISA, engine.isa), TEXT(O_TRACE, engine.trace)};
-
-static bool take_option(run_state *run, int option, int index)
-{
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (numbers[i].option == option) {
-            long long value;
-            if (!take_number(long_options[index].name, optarg, numbers[i].low, numbers[i].high, &value)) return false;
-            if (numbers[i].wide) memcpy((char *)run + numbers[i].offset, &value, 8);
-            else memcpy((char *)run + numbers[i].offset, &(int){(int)value}, sizeof(int));
-            if (option == O_PORT && value == 0) run->serve.port = -1;
-            return true;
-        }
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (texts[i].option == option) {
-            memcpy((char *)run + texts[i].offset, &optarg, sizeof optarg);
-            return true;
-        }
-    switch (option) {
-    case O_ENCRYPT: run->engine.encrypt = true; return true;
-    case O_NO_PREFIX: run->engine.no_prefix_reuse = true; return true;
-    case O_LOG_PROMPTS: run->serve.log_prompts = true; return true;
-    case O_LOG_JSON: td_log_json(1); return true;
-    case O_QUIET: td_log_level(TD_LOG_WARN); return true;
-    default: return false;
-    }
 }
 
 static void *load(void *arg)
@@ -168,21 +78,39 @@ static int serve(run_state *run)
 
 int verb_serve(int argc, char **argv)
 {
-    run_state run = {0};
-    int option, index = 0;
-    td_log_level(TD_LOG_INFO);
-    optind = 1;
-    while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1) {
-        if (option == O_HELP) return usage(stdout, EXIT_DONE);
-        if (option == '?') return EXIT_USAGE;
-        if (!take_option(&run, option, index)) return EXIT_USAGE;
-    }
-    if (argc - optind > 1) {
-        fprintf(stderr, "tandem serve: expected one model, found '%s' and '%s'\n", argv[optind], argv[optind + 1]);
-        return EXIT_USAGE;
-    }
-    if (optind < argc) run.path = argv[optind];
-    run.serve.requests_max = run.engine.requests_max;
-    run.serve.context_max = run.engine.context_max;
+    run_state run = {.serve.port = 8080};
+    bool log_json = false, quiet = false;
+    td_serve_options *o = &run.serve;
+    const option options[] = {
+        {"--host", NULL, OPTION_TEXT, &o->host, 0, 0, "ADDRESS", "listen on this address (127.0.0.1)"},
+        {"--port", "-p", OPTION_INT, &o->port, 0, 65535, "N", "port (8080; 0: any free one, printed at start)"},
+        {"--name", NULL, OPTION_TEXT, &o->model_name, 0, 0, "ID", "the model's id for clients (the model's own name)"},
+        {"--api-key-file", NULL, OPTION_TEXT, &o->api_key_file, 0, 0, "FILE", "ask clients for one of these keys, one a line"},
+        {"--cors", NULL, OPTION_TEXT, &o->cors_origin, 0, 0, "ORIGIN", "let pages of this origin ('*': of any) use the server"},
+        {"--tls-cert", NULL, OPTION_TEXT, &o->tls_cert_file, 0, 0, "FILE", "PEM certificate; with --tls-key"},
+        {"--tls-key", NULL, OPTION_TEXT, &o->tls_key_file, 0, 0, "FILE", "PEM private key"},
+        {"--parallel", NULL, OPTION_INT, &run.engine.requests_max, 0, 1024, "N", "completions decoded together (0: 64)"},
+        {"--queue", NULL, OPTION_INT, &o->queue_max, 0, 100000, "N", "completions waiting; more are answered with 429 (0: 256)"},
+        {"--connections", NULL, OPTION_INT, &o->connections_max, 0, 1000000, "N", "open connections (0: 4096)"},
+        {"--body-bytes", NULL, OPTION_UINT64, &o->body_bytes_max, 0, 1 << 30, "N", "largest request body (0: 32 MiB)"},
+        {"--idle", NULL, OPTION_INT, &o->idle_s, 0, 86400, "S", "close connections that are silent for so long (0: 120)"},
+        {"--keep-alive", NULL, OPTION_INT, &o->keep_alive_s, 0, 86400, "S", "a comment in streams that are silent for so long (0: 15)"},
+        {"--time-max", NULL, OPTION_INT, &o->request_s_max, 0, 1000000, "S", "longest generation (0: 3600)"},
+        {"--drain", NULL, OPTION_INT, &o->drain_s, 0, 86400, "S", "time for running requests after the first signal (0: 30)"},
+        {"--log-prompts", NULL, OPTION_FLAG, &o->log_prompts, 0, 0, NULL, "write request bodies to the log"},
+        {"--log-json", NULL, OPTION_FLAG, &log_json, 0, 0, NULL, "log one JSON object a line"},
+        {"--quiet", "-q", OPTION_FLAG, &quiet, 0, 0, NULL, "log warnings and errors only"},
+        ENGINE_OPTIONS(run.engine, run.model),
+        {NULL}};
+    const option_set set = {.usage = "tandem serve [MODEL] [options]",
+                            .about = "Answers OpenAI and Anthropic clients over HTTP; a page with chat and a picture of the machine is at /. Without MODEL: the small one that ships with tandem.",
+                            .options = options, .arguments = &run.path, .arguments_min = 0, .arguments_max = 1};
+    int count, status = options_parse(&set, argc, argv, &count);
+    if (status >= 0) return status;
+    td_log_level(quiet ? TD_LOG_WARN : TD_LOG_INFO);
+    td_log_json(log_json);
+    if (o->port == 0) o->port = -1;
+    o->requests_max = run.engine.requests_max;
+    o->context_max = run.engine.context_max;
     return serve(&run);
 }

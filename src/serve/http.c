@@ -30,6 +30,8 @@ static void add_headers(td_exchange *x, struct MHD_Response *response, const cha
         snprintf(number, sizeof number, "%d", x->retry_after_s);
         MHD_add_response_header(response, "Retry-After", number);
     }
+    if (x->route && x->route->quick == td_answer_page) /* the page talks to this server only, and text never becomes code */
+        MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
     if (x->http == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (x->allow[0]) MHD_add_response_header(response, "Allow", x->allow);
 }

@@ -167,23 +167,42 @@ static void put_engine(td_server *server, td_buffer *out)
     put_number(out, "tandem_degraded", "gauge", "1 when FFN workers are missing.", s.degraded);
 }
 
-/* "a_b_ms" and the like of a worker become samples with its name as a label; the engine decides what there is. */
-static void put_worker_numbers(td_server *server, td_buffer *out)
+/* Every number of an object becomes a sample {what="name"}; the engine decides what there is. */
+static void put_numbers(const cJSON *object, const char *metric, const char *labels, td_buffer *out)
+{
+    for (const cJSON *item = object->child; item; item = item->next)
+        if (cJSON_IsNumber(item) || cJSON_IsBool(item))
+            td_buffer_format(out, "%s{%swhat=\"%s\"} %.15g\n", metric, labels, item->string, cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsTrue(item));
+}
+
+static void put_worker(const cJSON *worker, td_buffer *out)
+{
+    const char *name = td_fields_string(worker, "address") ? td_fields_string(worker, "address") : td_fields_string(worker, "name");
+    const char *state = td_fields_string(worker, "state");
+    td_buffer labels = {0};
+    td_buffer_text(&labels, "worker=");
+    td_body_text(&labels, name ? name : "?");
+    td_buffer_text(&labels, ",");
+    put_numbers(worker, "tandem_worker", labels.data ? labels.data : "", out);
+    td_buffer_format(out, "tandem_worker{%swhat=\"up\"} %d\n", labels.data ? labels.data : "", state && (!strcmp(state, "up") || !strcmp(state, "ready")));
+    td_buffer_free(&labels);
+}
+
+static void put_link(td_server *server, td_buffer *out)
 {
     char *text;
     cJSON *root = NULL;
     if (td_engine_workers_json(server->engine, &text) < 0) return;
     if (td_body_parse(text, strlen(text), &root) == TD_OK) {
-        const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers");
-        td_buffer_text(out, "# HELP tandem_worker Numbers of each FFN worker.\n# TYPE tandem_worker gauge\n");
-        for (const cJSON *w = cJSON_IsArray(workers) ? workers->child : NULL; w; w = w->next) {
-            const char *name = td_fields_string(w, "name") ? td_fields_string(w, "name") : td_fields_string(w, "address");
-            for (const cJSON *item = w->child; item; item = item->next) {
-                if (!cJSON_IsNumber(item) && !cJSON_IsBool(item)) continue;
-                td_buffer_text(out, "tandem_worker{worker=");
-                td_body_text(out, name ? name : "?");
-                td_buffer_format(out, ",what=\"%s\"} %.15g\n", item->string, cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsTrue(item));
-            }
+        const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers"), *layers = cJSON_GetObjectItemCaseSensitive(root, "layers");
+        td_buffer_text(out, "# HELP tandem_link Numbers of the link to the FFN workers.\n# TYPE tandem_link untyped\n");
+        put_numbers(root, "tandem_link", "", out);
+        td_buffer_text(out, "# HELP tandem_worker Numbers of each FFN worker.\n# TYPE tandem_worker untyped\n");
+        for (const cJSON *w = cJSON_IsArray(workers) ? workers->child : NULL; w; w = w->next) put_worker(w, out);
+        td_buffer_text(out, "# HELP tandem_expert_hottest_share Rows of a layer's most used expert, as a share.\n# TYPE tandem_expert_hottest_share gauge\n");
+        for (const cJSON *l = cJSON_IsArray(layers) ? layers->child : NULL; l; l = l->next) {
+            const cJSON *layer = cJSON_GetObjectItemCaseSensitive(l, "layer"), *share = cJSON_GetObjectItemCaseSensitive(l, "hottest_share");
+            if (cJSON_IsNumber(layer) && cJSON_IsNumber(share)) td_buffer_format(out, "tandem_expert_hottest_share{layer=\"%d\"} %.15g\n", layer->valueint, share->valuedouble);
         }
     }
     cJSON_Delete(root);
@@ -195,7 +214,7 @@ td_status td_answer_metrics(td_exchange *x)
     put_http(x->server, &x->out);
     if (atomic_load(&x->server->phase) != TD_SERVER_LOADING) {
         put_engine(x->server, &x->out);
-        put_worker_numbers(x->server, &x->out);
+        put_link(x->server, &x->out);
     }
     return td_buffer_status(&x->out);
 }

@@ -215,9 +215,92 @@ def head_options_methods():
         assert status == 204 and headers["access-control-allow-origin"] == "https://a.example" and "POST" in headers["access-control-allow-methods"]
 
 
+@test
+def description_and_page():
+    kept = pathlib.Path(__file__).parents[2] / "docs" / "openapi.json"
+    with Server(FAKE) as s:
+        told = json.loads(s.get("/openapi.json")[1])
+        if "--write" in sys.argv:
+            kept.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        assert told == json.loads(kept.read_text()), "docs/openapi.json is not what the server says: http_test.py SERVE_FAKE --write"
+        for path, methods in told["paths"].items():
+            for method, what in methods.items():
+                status = s.request(method.upper(), path, b"{}" if method == "post" else None)[0]
+                assert status == (200 if method == "get" else 400), (path, status)
+                if method == "post":
+                    schema = what["requestBody"]["content"]["application/json"]["schema"]
+                    assert schema["additionalProperties"] is False and set(schema["required"]) <= set(schema["properties"])
+                    status, answer = s.post(path, {"no_such_field": 1})
+                    assert status == 400 and "no_such_field" in answer["error"]["message"], path
+        status, page, headers = s.get("/")
+        assert status == 200 and b"<title>Tandem</title>" in page and "connect-src 'self'" in headers["content-security-policy"]
+        assert b"http://" not in page.replace(b"http://www.w3.org/2000/svg", b"") and b"https://" not in page, "works without internet"
+
+
+@test
+def tls():
+    import ssl
+    import subprocess
+    import tempfile
+    import urllib.request
+    with tempfile.TemporaryDirectory() as folder:
+        cert, key = f"{folder}/cert.pem", f"{folder}/key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
+                       check=True, capture_output=True)
+        with Server(FAKE, "--tls-cert", cert, "--tls-key", key, ready=False) as s:
+            trust = ssl.create_default_context(cafile=cert)
+            time.sleep(0.3)
+            assert json.load(urllib.request.urlopen(f"https://localhost:{s.port}/health", context=trust))["status"] == "ok"
+            request = urllib.request.Request(f"https://localhost:{s.port}{CHAT}", json.dumps(say("secret", stream=True)).encode())
+            assert urllib.request.urlopen(request, context=trust).read().endswith(b"data: [DONE]\n\n")
+            assert b"HTTP/1.1 2" not in s.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", timeout=2)
+            assert s.stop() == 0
+        refused = subprocess.run([*FAKE, "--port", "0", "--tls-cert", key, "--tls-key", key], capture_output=True, text=True)
+        assert refused.returncode == 1 and "PEM certificate" in refused.stderr
+
+
+@test
+def fair_between_clients():
+    with Server(FAKE, "--parallel", "1", env={"FAKE_STEP_US": "1000"}) as s:
+        done = []
+        def ask(user):
+            s.post(CHAT, say("x" * 30, user=user))
+            done.append(user)
+        greedy = [threading.Thread(target=ask, args=("greedy",)) for _ in range(8)]
+        for t in greedy:
+            t.start()
+        assert eventually(lambda: s.metrics()["tandem_requests_waiting"] >= 6)
+        late = threading.Thread(target=ask, args=("late",))
+        late.start()
+        for t in [*greedy, late]:
+            t.join()
+        assert done.index("late") <= 4, done
+
+
+@test
+def a_thousand_idle_connections():
+    with Server(FAKE) as s:
+        def memory():
+            return int(next(line for line in open(f"/proc/{s.process.pid}/status") if line.startswith("VmRSS")).split()[1])
+        before = memory()
+        try:
+            idle = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(1000)]
+        except OSError as error:
+            print(f"     skipped: this machine does not allow 1,000 connections: {error}")
+            return
+        for c in idle:
+            c.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        for c in idle:
+            assert c.recv(4096).startswith(b"HTTP/1.1 200")
+        grown = memory() - before
+        assert s.post(CHAT, say("well"))[0] == 200 and grown < 64 << 10, f"{grown} KiB for 1,000 connections"
+        for c in idle:
+            c.close()
+
+
 def main():
     failed = 0
-    chosen = sys.argv[2:]
+    chosen = [a for a in sys.argv[2:] if not a.startswith('-')]
     for function in TESTS:
         if chosen and function.__name__ not in chosen:
             continue

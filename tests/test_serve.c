@@ -1,0 +1,132 @@
+/* test_serve.c - the pieces of serve/ that need no socket: the check of request bodies against random damage, histograms, error objects, field tables. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "serve/body.h"
+#include "serve/metrics.h"
+#include "serve/serve.h"
+
+static td_random source(const char *name)
+{
+    const char *text = getenv("TD_SEED");
+    td_random r = {.seed = text ? strtoull(text, NULL, 10) : 20260917};
+    printf("%s: TD_SEED=%llu\n", name, (unsigned long long)r.seed);
+    return r;
+}
+
+static void accepts_what_is_json(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"{}", "[]", " [1, -0.5e+3 ,\"\\u00e9\\ud83d\\ude00\\n\", true,false ,null] ", "{\"a\":{\"b\":[{},[]]}}", "\"x\"", "0", "-1E5", "{\"\":\"\"}"};
+    static const char *const bad[] = {"", "{", "[1,]", "{\"a\":}", "01", "1.", "+1", "\"\\x\"", "\"\\u0000\"", "\"\\udc00\"", "\"\xff\"", "[1]]", "{\"a\" 1}", "nul", "\"a", "{,}", "[,1]", "1 2"};
+    for (size_t i = 0; i < TD_COUNT(good); i++) assert_int_equal(td_body_check(good[i], strlen(good[i])), TD_OK);
+    for (size_t i = 0; i < TD_COUNT(bad); i++) {
+        assert_int_equal(td_body_check(bad[i], strlen(bad[i])), TD_E_INVALID);
+        assert_non_null(strstr(td_error(), "JSON"));
+    }
+}
+
+static void depth_is_bounded(void **state)
+{
+    (void)state;
+    char text[2 * TD_BODY_DEPTH_MAX + 4];
+    for (int depth = TD_BODY_DEPTH_MAX - 1; depth <= TD_BODY_DEPTH_MAX + 1; depth++) {
+        memset(text, '[', (size_t)depth);
+        memset(text + depth, ']', (size_t)depth);
+        bool inner_empty_is_free = depth <= TD_BODY_DEPTH_MAX; /* an empty bracket opens no level, but is refused at the limit */
+        assert_int_equal(td_body_check(text, 2 * (size_t)depth) == TD_OK, inner_empty_is_free);
+    }
+}
+
+/* What the check accepts, the library parses, and prints to something that the check accepts again. */
+static void damaged_texts(void **state)
+{
+    (void)state;
+    static const char seed_text[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u00e9\\n\xC3\xA9\"}],\"n\":-1.5e3,\"ok\":[true,false,null,{}],\"s\":\"\\ud83d\\ude00\"}";
+    static const char pieces[] = "{}[]:,\"\\u0e1-+.tfn \xC3\xA9\xFF\n";
+    td_random r = source("damaged_texts");
+    int accepted = 0;
+    for (int round = 0; round < 200000; round++) {
+        char text[sizeof seed_text + 8];
+        size_t bytes = sizeof seed_text - 1;
+        memcpy(text, seed_text, bytes);
+        for (int64_t i = td_random_between(&r, 0, 3); i > 0; i--) {
+            size_t at = (size_t)td_random_between(&r, 0, (int64_t)bytes - 1);
+            if (td_random_next(&r) & 1) text[at] = pieces[td_random_between(&r, 0, (int64_t)sizeof pieces - 2)];
+            else memmove(text + at, text + at + 1, --bytes - at);
+        }
+        if (td_body_check(text, bytes) < 0) continue;
+        cJSON *value;
+        td_buffer printed = {0};
+        assert_int_equal(td_body_parse(text, bytes, &value), TD_OK);
+        td_body_put(&printed, value);
+        assert_int_equal(td_body_check(printed.data, printed.bytes), TD_OK);
+        cJSON_Delete(value);
+        td_buffer_free(&printed);
+        accepted++;
+    }
+    assert_true(accepted > 10000);
+}
+
+static void histograms(void **state)
+{
+    (void)state;
+    static td_histogram h;
+    td_buffer out = {0};
+    assert_true(td_histogram_quantile(&h, 0.5) == 0);
+    for (int i = 0; i < 90; i++) td_histogram_add(&h, 0.004);
+    for (int i = 0; i < 10; i++) td_histogram_add(&h, 1000);
+    assert_true(td_histogram_quantile(&h, 0.5) == 0.005);
+    td_histogram_put(&out, "x_seconds", "help", &h);
+    assert_non_null(strstr(out.data, "x_seconds_bucket{le=\"0.005\"} 90\n"));
+    assert_non_null(strstr(out.data, "x_seconds_bucket{le=\"+Inf\"} 100\n"));
+    assert_non_null(strstr(out.data, "x_seconds_count 100\n"));
+    td_buffer_free(&out);
+}
+
+/* Integers without a range would overflow when stored; every field explains itself; names are unique. */
+static void tables_are_sane(void **state)
+{
+    (void)state;
+    for (int t = 0; td_field_tables[t]; t++) {
+        int count = 0;
+        for (const td_field *f = td_field_tables[t]->fields; f->name; f++, count++) {
+            assert_true(f->kinds != 0 && f->help && strlen(f->help) > 3);
+            if (f->kinds & TD_KIND_INT) assert_true(f->high > f->low);
+            assert_true(f->offset >= 0 || f->take);
+            for (const td_field *g = f + 1; g->name; g++) assert_string_not_equal(f->name, g->name);
+        }
+        assert_true(count < 128);
+    }
+}
+
+static void errors_have_their_shape(void **state)
+{
+    (void)state;
+    static td_exchange x;
+    td_buffer out = {0};
+    td_serve_refuse(&x, 400, "invalid_value", "n", "n: expected \"%s\"", "1");
+    td_serve_error_body(&x, x.http, x.code, x.param, x.message, &out);
+    assert_string_equal(out.data, "{\"error\":{\"message\":\"n: expected \\\"1\\\"\",\"type\":\"invalid_request_error\",\"param\":\"n\",\"code\":\"invalid_value\"}}");
+    td_buffer_clear(&out);
+    x.shape = &td_messages_shape;
+    td_serve_error_body(&x, 429, NULL, NULL, "full", &out);
+    assert_non_null(strstr(out.data, "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"full\"}"));
+    td_buffer_free(&out);
+    assert_int_equal(td_serve_http_of(TD_E_FULL), 429);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(accepts_what_is_json), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(damaged_texts), cmocka_unit_test(histograms),
+                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
