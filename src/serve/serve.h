@@ -160,7 +160,8 @@ struct td_exchange {
     int retry_after_s;
     td_buffer out;
     size_t out_sent;
-    bool streaming, stream_opened, stream_over, wrote_role;
+    atomic_bool streaming;                       /* the watcher looks at it */
+    bool stream_opened, stream_over;
     bool submitted;                              /* its choices are with admit.c */
     void *shape_state;                           /* responses.c, messages.c: arena */
 

@@ -111,7 +111,20 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self.process.poll() is None:
+    def __exit__(self, kind, *_):
+        """Ends as on a second Ctrl-C; a server that hangs, fails or was caught by a sanitizer fails the test."""
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+                time.sleep(0.02)
+                if self.process.poll() is None:
+                    self.process.send_signal(signal.SIGTERM)
+            code = self.process.wait(20)
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+            code = "hung"
+        self.drain.join(5)
+        caught = [line for line in self.log if "Sanitizer" in line or "runtime error" in line]
+        if kind is None and (code != 0 or caught):
+            raise AssertionError(f"the server ended with {code}: " + "".join(caught or self.log[-3:]) + "".join(self.log[-60:] if caught else []))
