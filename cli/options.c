@@ -119,6 +119,19 @@ static bool show_progress(void *user, const char *what, uint64_t done, uint64_t 
     return true;
 }
 
+static bool show_writing(void *user, const char *tensor, uint64_t done, uint64_t total)
+{
+    (void)tensor;
+    return show_progress(user, "writing", done, total);
+}
+
+td_progress writing_progress(void **user)
+{
+    static int last = -1;
+    *user = &last;
+    return isatty(STDERR_FILENO) ? show_writing : NULL;
+}
+
 td_model *open_model(const char *path, td_model_options *options)
 {
     static int last = -1;
