@@ -112,7 +112,10 @@ INLINE void sum_values(float *o, int64_t o_stride, const float *p, int64_t p_str
             UNROLL for (int j = 0; j < SUM_VECTORS; j++) value[j] = f_load(v + j * WIDTH);
             UNROLL for (int i = 0; i < QUERIES; i++) {
                 F weight = f_set(p[i * p_stride + t]);
-                UNROLL for (int j = 0; j < SUM_VECTORS; j++) acc[i][j] = f_fma(weight, value[j], acc[i][j]);
+                UNROLL for (int j = 0; j < SUM_VECTORS; j++) {
+                    acc[i][j] = f_fma(weight, value[j], acc[i][j]);
+                    KEEP(acc[i][j]);
+                }
             }
         }
         UNROLL for (int i = 0; i < QUERIES; i++)
@@ -128,6 +131,25 @@ INLINE void sum_values(float *o, int64_t o_stride, const float *p, int64_t p_str
         UNROLL for (int i = 0; i < QUERIES; i++) f_store_n(o + i * o_stride + d, acc[i], dv - d);
     }
 }
+
+/* Functions of their own: inside their callers gcc keeps the sums in memory. */
+typedef void sum_function(float *o, int64_t o_stride, const float *p, int64_t p_stride, const page_rows *page, int low, int high, int dv);
+#define SUM(n) \
+    static __attribute__((noinline)) void sum_##n(float *o, int64_t o_stride, const float *p, int64_t p_stride, const page_rows *page, int low, int high, int dv) \
+    { \
+        sum_values(o, o_stride, p, p_stride, page, low, high, dv, n); \
+    }
+SUM(1)
+SUM(2)
+SUM(3)
+#if defined(__AVX512F__)
+SUM(4)
+SUM(5)
+SUM(6)
+static sum_function *const sums[] = {NULL, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6};
+#else
+static sum_function *const sums[] = {NULL, sum_1, sum_2, sum_3};
+#endif
 
 typedef struct { int low, high; } range; /* positions of a page that a query attends to */
 
@@ -173,20 +195,20 @@ static range weigh(const td_attention_job *job, int i, range r)
     return r;
 }
 
-/* Values of QUERIES neighbouring queries: together over the positions that all of them attend to, one by one before and after. */
-INLINE void take_values(const td_attention_job *job, const page_rows *page, int first, const range *r, const int QUERIES)
+/* Values of some neighbouring queries: together over the positions that all of them attend to, one by one before and after. */
+static void take_values(const td_attention_job *job, const page_rows *page, int first, const range *r, int queries)
 {
     int low = 0, high = RANGE_MAX;
     float *o = job->o + (int64_t)first * job->dv;
     const float *p = job->scratch + (int64_t)first * job->page_tokens;
-    for (int i = 0; i < QUERIES; i++) low = TD_MAX(low, r[i].low), high = TD_MIN(high, r[i].high);
+    for (int i = 0; i < queries; i++) low = TD_MAX(low, r[i].low), high = TD_MIN(high, r[i].high);
     if (low >= high) {
-        for (int i = 0; i < QUERIES; i++) sum_values(o + (int64_t)i * job->dv, 0, p + i * job->page_tokens, 0, page, r[i].low, r[i].high, job->dv, 1);
+        for (int i = 0; i < queries; i++) sum_1(o + (int64_t)i * job->dv, 0, p + i * job->page_tokens, 0, page, r[i].low, r[i].high, job->dv);
         return;
     }
-    for (int i = 0; i < QUERIES; i++) sum_values(o + (int64_t)i * job->dv, 0, p + i * job->page_tokens, 0, page, r[i].low, low, job->dv, 1);
-    sum_values(o, job->dv, p, job->page_tokens, page, low, high, job->dv, QUERIES);
-    for (int i = 0; i < QUERIES; i++) sum_values(o + (int64_t)i * job->dv, 0, p + i * job->page_tokens, 0, page, high, r[i].high, job->dv, 1);
+    for (int i = 0; i < queries; i++) sum_1(o + (int64_t)i * job->dv, 0, p + i * job->page_tokens, 0, page, r[i].low, low, job->dv);
+    sums[queries](o, job->dv, p, job->page_tokens, page, low, high, job->dv);
+    for (int i = 0; i < queries; i++) sum_1(o + (int64_t)i * job->dv, 0, p + i * job->page_tokens, 0, page, high, r[i].high, job->dv);
 }
 
 INLINE void query_tile(const td_attention_job *job, const page_rows *page, int first, int first_position, const int QUERIES)
@@ -229,6 +251,7 @@ void WIDE(attention_part)(const td_attention_job *job)
     }
     most = TD_MIN(most, job->end), least = TD_MAX(least, job->begin);
     float *buffer = job->scratch + (int64_t)job->queries * job->page_tokens;
+    buffer += (64 - (uintptr_t)buffer % 64) % 64 / sizeof(float); /* the scratch has 64 floats more */
     for (int number = least / job->page_tokens; number * job->page_tokens < most; number++) {
         int position = number * job->page_tokens;
         page_rows page = rows_of(job, number, TD_MAX(least - position, 0), TD_MIN(most - position, job->page_tokens), buffer);

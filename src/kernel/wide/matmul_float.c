@@ -19,8 +19,10 @@ typedef struct {
     float tail[GEMV_OUTS][TD_LANES]; /* the last n % 16 weights, filled up with zeros */
 } weights;
 
-/* Dots of OUTS weight rows with ROWS rows of x over a K block of n elements: sums[r * OUTS + o]. */
-INLINE void tile(const td_dtype type, const weights *w, const float *const *x, int n, const int OUTS, const int ROWS, float *sums)
+INLINE int element_bytes(const td_dtype type) { return type == TD_F32 ? 4 : type == TD_F8_E4M3 ? 1 : 2; }
+
+/* Dots of OUTS weight rows with ROWS rows of x over a K block of n elements: sums[r * OUTS + o]. ahead (or NULL): as many bytes again, to be brought in meanwhile. */
+INLINE void tile(const td_dtype type, const weights *w, const float *const *x, int n, const int OUTS, const int ROWS, const char *ahead, float *sums)
 {
     F acc[HALVES][TILE_ROWS][GEMV_OUTS], lane[GEMV_OUTS];
     UNROLL for (int h = 0; h < HALVES; h++) {
@@ -28,6 +30,8 @@ INLINE void tile(const td_dtype type, const weights *w, const float *const *x, i
             UNROLL for (int o = 0; o < OUTS; o++) acc[h][r][o] = f_zero();
         int k = h * WIDTH;
         for (; k + TD_LANES - h * WIDTH <= n; k += TD_LANES) {
+            if (ahead && h == 0)
+                UNROLL for (int i = 0; i < OUTS * TD_LANES * element_bytes(type); i += 64) __builtin_prefetch(ahead + (size_t)k * (size_t)(OUTS * element_bytes(type)) + i, 0, 2);
             UNROLL for (int o = 0; o < OUTS; o++) {
                 lane[o] = f_load_as(type, w->row[o], k);
                 if (type == TD_F8_E4M3) lane[o] = f_mul(lane[o], f_set(w->scale[o][k / TD_F8_BLOCK]));
@@ -111,7 +115,8 @@ INLINE void direct(const td_matmul_job *job, const td_dtype type, int first_row,
             int n = (int)TD_MIN(k - begin, TD_K_BLOCK);
             point(job, type, out, begin, n, OUTS, &w);
             for (int r = 0; r < ROWS; r++) x[r] = (const float *)row_of(job, first_row + r) + begin;
-            tile(type, &w, x, n, OUTS, ROWS, sums);
+            const char *ahead = (const char *)job->w->data + ((TD_MIN(out + OUTS, job->out_end - 1)) * k + begin * OUTS) * element_bytes(type);
+            tile(type, &w, x, n, OUTS, ROWS, ahead, sums);
             put(job, first_row, out, begin == 0, OUTS, ROWS, sums);
         }
     }
@@ -169,7 +174,7 @@ INLINE void panel_tile(const td_matmul_job *job, panel *p, int first_row, int64_
             if (p->n % TD_LANES != 0) memcpy(w.tail[i], (const float *)w.row[i] + p->n / TD_LANES * TD_LANES, sizeof w.tail[i]);
         }
         fetch_some(&p->next);
-        tile(TD_F32, &w, x, p->n, TILE_OUTS, ROWS, sums);
+        tile(TD_F32, &w, x, p->n, TILE_OUTS, ROWS, NULL, sums);
         put(job, first_row, out + o, begin == 0, TILE_OUTS, ROWS, sums);
     }
 }

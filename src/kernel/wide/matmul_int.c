@@ -339,6 +339,20 @@ INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
     return start;
 }
 
+/* The weights of the next outputs lie right behind: brought in as this vector of outputs goes along its blocks. */
+INLINE const char *ahead_of(const td_matmul_job *job, const td_dtype type, int64_t out)
+{
+    if (out + WIDTH >= job->out_end) return NULL;
+    return (const char *)job->w->data + (out + WIDTH) * (job->w->shape[1] / td_dtype_block_elements(type)) * block_bytes(type);
+}
+
+INLINE const char *fetch_block(const char *ahead, const td_dtype type)
+{
+    if (!ahead) return NULL;
+    for (int i = 0; i < WIDTH * block_bytes(type); i += 64) __builtin_prefetch(ahead + i, 0, 2);
+    return ahead + WIDTH * block_bytes(type);
+}
+
 INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
 {
     int64_t blocks = job->w->shape[1] / TD_Q_BLOCK;
@@ -349,8 +363,10 @@ INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_r
         F total[TILE_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
         point(job, type, out, 0, WIDTH, rows);
+        const char *ahead = ahead_of(job, type, out);
         for (int64_t b = 0; b < blocks; b++) {
             size_t at = (size_t)b * (size_t)block_bytes(type);
+            ahead = fetch_block(ahead, type);
             I w[8];
             q8_columns(type, rows, at, w);
             F d = halves_of(rows, at);
@@ -390,8 +406,10 @@ INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, int fir
         F total[TILE_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
         point(job, type, out, 0, WIDTH, rows);
+        const char *ahead = ahead_of(job, type, out);
         for (int64_t b = 0; b < blocks; b++) {
             size_t at = (size_t)b * (size_t)block_bytes(type);
+            ahead = fetch_block(ahead, type);
             super_scales s;
             I acc[TILE_ROWS], first[8], second[8];
             scales_of(type, rows, at, &s);
