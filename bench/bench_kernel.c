@@ -156,7 +156,7 @@ static void bench_attention(const td_kernel *kernel, td_pool *pool, const td_mac
 
 int main(int argc, char **argv)
 {
-    static const int rows[] = {1, 4, 8, 16};
+    static const int rows[] = {1, 2, 4, 6, 8, 16, 64, 512};
     static const attention_shape shapes[] = {
         {"MFA 64 x 256 bf16", TD_BF16, 256, 256, 64, 0, 512}, {"MLA 128 x 576 bf16", TD_BF16, 576, 512, 128, 1, 512}, {"MLA 128 x 576 q8_0", TD_Q8_0, 576, 512, 128, 1, 512},
         {"GQA 8 x 128 bf16", TD_BF16, 128, 128, 8, 0, 512},  {"GQA 8 x 128 f32", TD_F32, 128, 128, 8, 0, 512},      {"GQA 4 x 128 q8_0", TD_Q8_0, 128, 128, 4, 0, 512},

@@ -5,13 +5,24 @@
 
 #include "kernel/tables.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* clang 14's __builtin_cpu_supports does not know f16c: bit 29 of leaf 1's ecx. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+}
+#endif
+
 /* From the plainest to the best. */
 int td_kernel_all(const td_kernel *out[4])
 {
     int n = 0;
     out[n++] = &td_kernel_ref;
 #if defined(__x86_64__)
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (avx2) out[n++] = &td_kernel_avx2;
     if (avx512) out[n++] = &td_kernel_avx512;

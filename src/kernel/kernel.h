@@ -16,7 +16,8 @@
  *   exp, silu: td_expf's polynomial with fma, the same operations in every table; results do not depend on the vector width.
  *
  * All pointers: float arrays and td_q8/td_q8k rows 4-byte aligned at least, weights to the size of their element (2 for f16 scales), no overlap unless said.
- * Functions are pure (no state, no allocation) and may run in any thread; matmul takes up to 160 KB, the rest less, of stack.
+ * Functions are pure (no state, no allocation) and may run in any thread; matmul takes up to 300 KB of stack, the rest little. Rows of
+ * activations (F32) and attention q are read fastest when they start at multiples of 64 bytes: elsewhere every load crosses a cache line.
  */
 #ifndef TD_KERNEL_KERNEL_H
 #define TD_KERNEL_KERNEL_H

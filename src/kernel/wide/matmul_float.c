@@ -10,7 +10,7 @@ enum { TILE_ROWS = 6 };
 #else
 enum { TILE_ROWS = 3 };
 #endif
-enum { TILE_OUTS = 4, GEMV_OUTS = 8, PANEL_OUTS = 64 };
+enum { TILE_OUTS = 4, GEMV_OUTS = 8, PANEL_OUTS = 64, FEW_ROWS = 48 };
 
 /* Where a tile's weights are: rows of any float type from element 0 of a K block on, F8 with the scales of each row from that block on. */
 typedef struct {
@@ -19,10 +19,8 @@ typedef struct {
     float tail[GEMV_OUTS][TD_LANES]; /* the last n % 16 weights, filled up with zeros */
 } weights;
 
-INLINE int element_bytes(const td_dtype type) { return type == TD_F32 ? 4 : type == TD_F8_E4M3 ? 1 : 2; }
-
-/* Dots of OUTS weight rows with ROWS rows of x over a K block of n elements: sums[r * OUTS + o]. ahead (or NULL): as many bytes again, to be brought in meanwhile. */
-INLINE void tile(const td_dtype type, const weights *w, const float *const *x, int n, const int OUTS, const int ROWS, const char *ahead, float *sums)
+/* Dots of OUTS weight rows with ROWS rows of x over a K block of n elements: sums[r * OUTS + o]. */
+INLINE void tile(const td_dtype type, const weights *w, const float *const *x, int n, const int OUTS, const int ROWS, float *sums)
 {
     F acc[HALVES][TILE_ROWS][GEMV_OUTS], lane[GEMV_OUTS];
     UNROLL for (int h = 0; h < HALVES; h++) {
@@ -30,8 +28,6 @@ INLINE void tile(const td_dtype type, const weights *w, const float *const *x, i
             UNROLL for (int o = 0; o < OUTS; o++) acc[h][r][o] = f_zero();
         int k = h * WIDTH;
         for (; k + TD_LANES - h * WIDTH <= n; k += TD_LANES) {
-            if (ahead && h == 0)
-                UNROLL for (int i = 0; i < OUTS * TD_LANES * element_bytes(type); i += 64) __builtin_prefetch(ahead + (size_t)k * (size_t)(OUTS * element_bytes(type)) + i, 0, 2);
             UNROLL for (int o = 0; o < OUTS; o++) {
                 lane[o] = f_load_as(type, w->row[o], k);
                 if (type == TD_F8_E4M3) lane[o] = f_mul(lane[o], f_set(w->scale[o][k / TD_F8_BLOCK]));
@@ -104,34 +100,46 @@ INLINE void put(const td_matmul_job *job, int first_row, int64_t out, bool first
 
 /* ---- few rows ---------------------------------------------------------------------------------------------------------------------------- */
 
-INLINE void direct(const td_matmul_job *job, const td_dtype type, int first_row, const int OUTS, const int ROWS)
+/* OUTS outputs and one K block with ROWS rows. */
+INLINE void direct_tile(const td_matmul_job *job, const td_dtype type, const weights *w, int first_row, int64_t out, int64_t begin, int n, const int OUTS, const int ROWS)
 {
-    int64_t k = job->w->shape[1];
     float sums[GEMV_OUTS * TILE_ROWS];
     const float *x[TILE_ROWS];
+    for (int r = 0; r < ROWS; r++) x[r] = (const float *)row_of(job, first_row + r) + begin;
+    tile(type, w, x, n, OUTS, ROWS, sums);
+    put(job, first_row, out, begin == 0, OUTS, ROWS, sums);
+}
+
+/* With more rows than a tile has, the later tiles find the weights in L1. */
+INLINE void direct(const td_matmul_job *job, const td_dtype type, const int OUTS, const int LAST)
+{
+    int64_t k = job->w->shape[1];
     weights w;
     for (int64_t out = job->out_begin; out < job->out_end; out += OUTS) {
         for (int64_t begin = 0; begin < k; begin += TD_K_BLOCK) {
-            int n = (int)TD_MIN(k - begin, TD_K_BLOCK);
+            int n = (int)TD_MIN(k - begin, TD_K_BLOCK), r = 0;
             point(job, type, out, begin, n, OUTS, &w);
-            for (int r = 0; r < ROWS; r++) x[r] = (const float *)row_of(job, first_row + r) + begin;
-            const char *ahead = (const char *)job->w->data + ((TD_MIN(out + OUTS, job->out_end - 1)) * k + begin * OUTS) * element_bytes(type);
-            tile(type, &w, x, n, OUTS, ROWS, ahead, sums);
-            put(job, first_row, out, begin == 0, OUTS, ROWS, sums);
+            if (OUTS == TILE_OUTS)
+                for (; r + TILE_ROWS <= job->rows; r += TILE_ROWS) direct_tile(job, type, &w, r, out, begin, n, OUTS, TILE_ROWS);
+            if (LAST) direct_tile(job, type, &w, r, out, begin, n, OUTS, LAST);
         }
     }
 }
 
 INLINE void direct_rows(const td_matmul_job *job, const td_dtype type)
 {
-    switch (job->rows) {
-    case 1: direct(job, type, 0, GEMV_OUTS, 1); break;
-    case 2: direct(job, type, 0, TILE_OUTS, 2); break;
-    case 3: direct(job, type, 0, TILE_OUTS, 3); break;
+    if (job->rows == 1) {
+        direct(job, type, GEMV_OUTS, 1);
+        return;
+    }
+    switch (job->rows % TILE_ROWS) {
+    case 0: direct(job, type, TILE_OUTS, 0); break;
+    case 1: direct(job, type, TILE_OUTS, 1); break;
+    case 2: direct(job, type, TILE_OUTS, 2); break;
 #if defined(__AVX512F__)
-    case 4: direct(job, type, 0, TILE_OUTS, 4); break;
-    case 5: direct(job, type, 0, TILE_OUTS, 5); break;
-    case 6: direct(job, type, 0, TILE_OUTS, 6); break;
+    case 3: direct(job, type, TILE_OUTS, 3); break;
+    case 4: direct(job, type, TILE_OUTS, 4); break;
+    case 5: direct(job, type, TILE_OUTS, 5); break;
 #endif
     default: break;
     }
@@ -174,7 +182,7 @@ INLINE void panel_tile(const td_matmul_job *job, panel *p, int first_row, int64_
             if (p->n % TD_LANES != 0) memcpy(w.tail[i], (const float *)w.row[i] + p->n / TD_LANES * TD_LANES, sizeof w.tail[i]);
         }
         fetch_some(&p->next);
-        tile(TD_F32, &w, x, p->n, TILE_OUTS, ROWS, NULL, sums);
+        tile(TD_F32, &w, x, p->n, TILE_OUTS, ROWS, sums);
         put(job, first_row, out + o, begin == 0, TILE_OUTS, ROWS, sums);
     }
 }
@@ -219,7 +227,7 @@ INLINE void matmul(const td_matmul_job *job, const td_dtype type)
     if (job->w->shape[1] == 0)
         for (int r = 0; r < job->rows; r++)
             for (int64_t o = job->out_begin; o < job->out_end; o++) job->y[r * job->y_stride + o] = 0;
-    if (job->rows <= TILE_ROWS) direct_rows(job, type);
+    if (job->rows <= FEW_ROWS) direct_rows(job, type);
     else panels(job, type);
 }
 

@@ -339,18 +339,11 @@ INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
     return start;
 }
 
-/* The weights of the next outputs lie right behind: brought in as this vector of outputs goes along its blocks. */
-INLINE const char *ahead_of(const td_matmul_job *job, const td_dtype type, int64_t out)
+/* Each weight row is read in pieces shorter than a cache line, WIDTH rows in turn, which the hardware alone fetches too late. Past the end of a row lies the next one. */
+INLINE void fetch_rows(const td_dtype type, const uint8_t *const *rows, size_t at)
 {
-    if (out + WIDTH >= job->out_end) return NULL;
-    return (const char *)job->w->data + (out + WIDTH) * (job->w->shape[1] / td_dtype_block_elements(type)) * block_bytes(type);
-}
-
-INLINE const char *fetch_block(const char *ahead, const td_dtype type)
-{
-    if (!ahead) return NULL;
-    for (int i = 0; i < WIDTH * block_bytes(type); i += 64) __builtin_prefetch(ahead + i, 0, 2);
-    return ahead + WIDTH * block_bytes(type);
+    UNROLL for (int i = 0; i < WIDTH; i++)
+        for (int line = 0; line < block_bytes(type); line += 64) __builtin_prefetch(rows[i] + at + 512 + line, 0, 3);
 }
 
 INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
@@ -363,10 +356,9 @@ INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_r
         F total[TILE_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
         point(job, type, out, 0, WIDTH, rows);
-        const char *ahead = ahead_of(job, type, out);
         for (int64_t b = 0; b < blocks; b++) {
             size_t at = (size_t)b * (size_t)block_bytes(type);
-            ahead = fetch_block(ahead, type);
+            fetch_rows(type, rows, at);
             I w[8];
             q8_columns(type, rows, at, w);
             F d = halves_of(rows, at);
@@ -406,10 +398,9 @@ INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, int fir
         F total[TILE_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
         point(job, type, out, 0, WIDTH, rows);
-        const char *ahead = ahead_of(job, type, out);
         for (int64_t b = 0; b < blocks; b++) {
             size_t at = (size_t)b * (size_t)block_bytes(type);
-            ahead = fetch_block(ahead, type);
+            fetch_rows(type, rows, at);
             super_scales s;
             I acc[TILE_ROWS], first[8], second[8];
             scales_of(type, rows, at, &s);
