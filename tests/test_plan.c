@@ -415,6 +415,12 @@ static void a_machine_is_fitted_and_unseen_rows_predicted(void **state)
     assert_true(cJSON_GetObjectItem(json, "low")->valuedouble < rate && rate < cJSON_GetObjectItem(json, "high")->valuedouble);
     cJSON_Delete(json);
     td_free(out);
+    /* the fitted machine is hardware like any other */
+    assert_int_equal(td_plan(TD_PLAN_COST, &(td_plan_options){.model = names[0], .calibration = path, .hardware = "here,h20", .threads = 2, .ideal = true, .format = "json"}, &out), TD_OK);
+    json = cJSON_Parse(out);
+    assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(json, "hardware"), 0), "name")->valuestring, "here");
+    cJSON_Delete(json);
+    td_free(out);
     assert_int_equal(plan_calibrate(rows, 5, &fit), TD_E_INVALID); /* too few rows */
     assert_non_null(strstr(td_error(), "at least 6"));
     remove(path);

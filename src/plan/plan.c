@@ -84,6 +84,7 @@ static td_status here_put(const td_plan_options *o, plan_hardware_table *table)
         if (!strncmp(c.fits[i].key, "decode|", 7) && (!f || c.fits[i].rows > f->rows)) f = &c.fits[i];
     if (!f) return td_fail(TD_E_NOT_FOUND, "file %s: expected measured rows of phase decode, found none", o->calibration);
     double threads = o->threads > 0 ? o->threads : td_cores_usable(), byte = f->c[2] + f->c[3] / threads, flop = f->c[4] + f->c[5] / threads;
+    if (!o->ideal) byte *= PLAN_MEASURED.linear, flop *= PLAN_MEASURED.linear; /* the fit is of what is reached; the schedule takes its share off again */
     if (byte <= 0 && flop <= 0) return td_fail(TD_E_INVALID, "file %s: the fit shows no cost for bytes or FLOPs; measure larger models or contexts", o->calibration);
     plan_hardware h = {.kind = "cpu", .bf16 = flop > 0 ? 1 / flop : 1e18, .bandwidth = byte > 0 ? 1 / byte : 1e18, .nic = 1.25e9, .nic_latency_s = 50e-6, .node = 1};
     h.memory_bytes = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);

@@ -237,10 +237,14 @@ td_status plan_chart_file(const plan_question *q, const plan_answer *a, const ch
     if (!svg && !png) return td_fail(TD_E_INVALID, "--chart: expected a file name that ends in .svg or .png, found '%s'", path);
     if (strpbrk(path, "'\"\\\n`") || length > 1000) return td_fail(TD_E_INVALID, "--chart: expected a file name without quotes, backslashes and line breaks, found '%s'", path);
     if (system("command -v gnuplot >/dev/null 2>&1") != 0) return td_fail(TD_E_NOT_FOUND, "--chart needs the program gnuplot, which is not installed here (package gnuplot-nox); everything else works without it");
-    FILE *f = popen("gnuplot 2>/dev/null", "w");
+    FILE *f = popen("gnuplot >/dev/null 2>&1", "w");
     if (!f) return td_fail(TD_E_IO, "--chart: gnuplot could not be started");
+    char title[sizeof q->model->name]; /* a path may hold what gnuplot would run */
+    snprintf(title, sizeof title, "%s", q->model->name);
+    for (char *at = title; *at; at++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/ -", *at)) *at = '_';
     fprintf(f, "set terminal %s size 1000,480\nset output '%s'\n", svg ? "svg enhanced background rgb 'white' font 'sans,13'" : "pngcairo font 'sans,11'", path);
-    fprintf(f, "set multiplot layout 1,2 title \"%s, context %.0f\" noenhanced\nset grid\nset logscale x 2\nset xlabel 'ms per output token'\nset key bottom right\n", q->model->name, q->load.context);
+    fprintf(f, "set multiplot layout 1,2 title \"%s, context %.0f\" noenhanced\nset grid\nset logscale x 2\nset xlabel 'ms per output token'\nset key bottom right\n", title, q->load.context);
     const char *style = "with linespoints pt 7 lw 2 title 'disaggregated', '-' with linespoints pt 6 lw 2 dt 2 title 'colocated'";
     fprintf(f, "set ylabel 'tokens/s per device'\nset yrange [0:*]\nplot '-' %s\n", style);
     series(f, a, 0, false), series(f, a, 1, false);
