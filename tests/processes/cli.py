@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The program as a person uses it: run, chat (piped and on a terminal), bench, doctor, perplexity with the shipped model. Standard library only."""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+TANDEM = os.environ.get("TD_BINARY", "build/tandem")
+failures = 0
+
+
+def check(what, fine, found=""):
+    global failures
+    print(("ok    " if fine else "FAIL  ") + what + ("" if fine else f": {found!r}"[:400]))
+    failures += not fine
+
+
+def run(*arguments, **more):
+    return subprocess.run([TANDEM, *arguments], capture_output=True, timeout=120, **more)
+
+
+def completions():
+    first, again = run("run", "-p", "Once upon a time", "-n", "60", "--temp", "0"), run("run", "-p", "Once upon a time", "-n", "60", "--temp", "0")
+    check("run streams text and ends well", first.returncode == 0 and len(first.stdout) > 50, first)
+    check("the same request gives the same bytes", first.stdout == again.stdout, again.stdout)
+    check("stdout holds the text only", b"tok" not in first.stdout and b"GB/s" not in first.stdout, first.stdout)
+    check("statistics go to stderr", re.search(rb"weights read at [\d.]+ of [\d.]+ GB/s", first.stderr) is not None, first.stderr)
+    one = run("run", "-p", "Once upon a time", "-n", "60", "--temp", "0", "--threads", "1", "--prefill-chunk", "1", "--isa", "ref")
+    check("one thread, plain kernels, one token at a time: the same bytes", one.stdout == first.stdout, one.stdout)
+    hot = [run("run", "-n", "60", "--temp", "1", "--seed", seed, "-q").stdout for seed in ("7", "7", "8")]
+    check("a seed is honoured", hot[0] == hot[1] and hot[0] != hot[2], hot)
+    stats = run("run", "-n", "20", "--json", "--ignore-eos")
+    check("--json gives statistics a program reads", json.loads(stats.stderr)["generated_tokens"] == 20, stats.stderr)
+    stopped = run("run", "-p", "Once upon a time", "-n", "60", "--temp", "0", "--stop", "little", "-q")
+    check("a stop string ends the text before it", b"little" in first.stdout and stopped.stdout == first.stdout.split(b"little")[0], stopped.stdout)
+    quantised = run("run", "-n", "60", "--temp", "0", "--quant", "q8_0")
+    check("--quant q8_0 runs", quantised.returncode == 0 and len(quantised.stdout) > 50, quantised)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"Once \x00upon \xff\xfe a time \xf0\x9f")
+        file.flush()
+        odd = run("run", "-f", file.name, "-n", "10")
+        check("a prompt with NUL and broken UTF-8 is a prompt", odd.returncode == 0, odd)
+
+
+def signals_and_pipes():
+    pipe = subprocess.run(["sh", "-c", f"{TANDEM} run -n 2000 --ignore-eos -q | head -c 40"], capture_output=True, timeout=60)
+    check("a reader that leaves ends the run", len(pipe.stdout) == 40, pipe)
+    process = subprocess.Popen([TANDEM, "run", "-n", "1000000", "--ignore-eos", "--context", "2000000", "--kv-tokens", "200000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(20)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=20)
+        check("^C ends a run with 130", process.returncode == 130, process.returncode)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        check("^C ends a run with 130", False, "still running")
+
+
+def start_up():
+    start = time.monotonic()
+    run("run", "-n", "1", "-q")
+    check("a second start takes under 2 s", time.monotonic() - start < 2.0, time.monotonic() - start)
+
+
+def chat_on_pipe():
+    talk = run("chat", "--temp", "0", input="What is 2 + 3?\n/clear\nWhat is 2 + 3?\n/quit\n".encode())
+    answers = [line for line in talk.stdout.decode().split("\n") if line.strip()]
+    check("chat answers on a pipe, and /clear begins anew", talk.returncode == 0 and len(answers) >= 2 and answers[0] == answers[-1], talk)
+
+
+def read_until(fd, pattern, seconds):
+    seen, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end and not re.search(pattern, seen):
+        if select.select([fd], [], [], 0.2)[0]:
+            try:
+                seen += os.read(fd, 4096)
+            except OSError:
+                break
+    return seen
+
+
+def chat_on_terminal():
+    home = tempfile.mkdtemp()
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(HOME=home, TERM="xterm")
+        os.execv(TANDEM, [TANDEM, "chat", "--temp", "0"])
+    first = read_until(fd, rb"> ", 20)
+    check("chat prompts on a terminal", b"> " in first, first)
+    os.write(fd, b"What is 2 + 4\x7f5?\n")  # a backspace: line editing works
+    answer = read_until(fd, rb"\n[^\n]*\d+[^\n]*\n(.|\n)*> ", 20)
+    check("chat answers on a terminal", b"7" in answer, answer)
+    os.write(fd, b"/quit\n")
+    read_until(fd, rb"never", 2)
+    os.waitpid(pid, 0)
+    path = os.path.join(home, ".tandem_history")
+    check("chat keeps a history", os.path.exists(path) and "2" in open(path, encoding="utf-8").read(), path)
+
+
+def tools():
+    doctor = json.loads(run("doctor", "--json").stdout)
+    check("doctor --json", doctor["read_gb_per_s"] > 0 and doctor["cores"] >= 1, doctor)
+    rows = json.loads(run("bench", "", "--batch", "1,2", "--context", "0,64", "--tokens", "4", "--prefill", "32", "-r", "1", "--json").stdout)
+    check("bench --json has a row for every case", len(rows) == 5 and all(row["tokens_per_s"] > 0 for row in rows), rows)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("Once upon a time, there was a little girl named Lucy. She lived in a small town. " * 20)
+        file.flush()
+        result = json.loads(run("perplexity", "", file.name, "--json", "--window", "128").stdout)
+        check("perplexity of a text like its own is low", 1.0 < result["perplexity"] < 100.0, result)
+    check("--help of every verb works", all(run(verb, "--help").returncode == 0 for verb in re.findall(rb"^  (\w+) ", run("--help").stdout, re.M)))
+
+
+if __name__ == "__main__":
+    for part in (completions, signals_and_pipes, start_up, chat_on_pipe, chat_on_terminal, tools):
+        part()
+    sys.exit(1 if failures else 0)
