@@ -1,4 +1,4 @@
-/* support.h - what several tests need: paths below the source tree, engines with a few settings. */
+/* support.h - what several tests need: NPY vectors, paths below the source tree, engines with a few settings. */
 #ifndef TD_TESTS_SUPPORT_H
 #define TD_TESTS_SUPPORT_H
 
@@ -22,6 +22,26 @@ static inline const char *source_path(const char *name)
     char *buffer = buffers[turn++ & 3];
     snprintf(buffer, sizeof buffers[0], "%s/%s", root ? root : ".", name);
     return buffer;
+}
+
+/* Reads an NPY 1.0 array of the given type ("<f4", "<i8", "<i4"); malloc'd data, number of elements. NULL when it is not that. */
+static inline void *read_npy(const char *path, const char *type, size_t element, size_t *count)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char start[10];
+    char header[1024] = "";
+    if (!file || fread(start, 1, 10, file) != 10) return NULL;
+    size_t length = (size_t)start[8] | (size_t)start[9] << 8;
+    if (length >= sizeof header || fread(header, 1, length, file) != length || !strstr(header, type)) return NULL;
+    long at = ftell(file);
+    fseek(file, 0, SEEK_END);
+    size_t bytes = (size_t)(ftell(file) - at);
+    fseek(file, at, SEEK_SET);
+    void *data = malloc(bytes + 1);
+    if (data && fread(data, 1, bytes, file) != bytes) return NULL;
+    fclose(file);
+    *count = bytes / element;
+    return data;
 }
 
 /* Fails the test with the library's sentence. */
