@@ -15,6 +15,8 @@ static const verb verbs[] = {
     {"logits", "logits of every position of a token sequence, as NPY", verb_logits},
     {"perplexity", "perplexity of a text under a model", verb_perplexity},
     {"doctor", "what this machine can do, what was chosen and why", verb_doctor},
+    {"worker", "serve FFN weights to attention instances on other machines", verb_worker},
+    {"workers", "show, add and drain the FFN workers of a running process", verb_workers},
     {"plan", "what will it cost, how many of what, and does disaggregation pay", verb_plan},
     {"inspect", "tensors, types, sizes and sides of a checkpoint", verb_inspect},
     {"convert", "write a checkpoint in the other format, quantised when asked", verb_convert},

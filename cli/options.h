@@ -44,6 +44,9 @@ int options_parse(const option_set *set, int argc, char **argv, int *count);
     {"--secret-file", NULL, OPTION_TEXT, &(engine).secret_file, 0, 0, "FILE", "shared secret of the workers"},                                           \
     {"--wire", NULL, OPTION_TEXT, &(engine).wire, 0, 0, "TYPE", "rows on the wire to workers: f32 (exact), bf16, fp8"},                                  \
     {"--encrypt", NULL, OPTION_FLAG, &(engine).encrypt, 0, 0, NULL, "encrypt all frames to workers"},                                                     \
+    {"--ffn-fallback", NULL, OPTION_FLAG, &(engine).ffn_fallback, 0, 0, NULL, "map the FFN weights here too and compute here what no worker can"},           \
+    {"--wait-for-workers", NULL, OPTION_INT, &(engine).wait_for_workers_ms, 0, 86400000, "MS", "how long requests wait when nobody has an expert (0: 30000)"}, \
+    {"--control", NULL, OPTION_TEXT, &(engine).control, 0, 0, "HOST:PORT", "take 'tandem workers' commands here"},                                          \
     {"--trace", NULL, OPTION_TEXT, &(engine).trace, 0, 0, "FILE", "write a timeline for Perfetto"},                                                      \
     {"--quant", NULL, OPTION_TEXT, &(model).quant, 0, 0, "TYPE", "quantise weights on load: q8_0, q4_0, q4_k, q5_k, q6_k, bf16"}
 

@@ -16,6 +16,8 @@ int verb_doctor(int argc, char **argv);
 int verb_plan(int argc, char **argv);
 int verb_serve(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
+int verb_worker(int argc, char **argv);
+int verb_workers(int argc, char **argv);
 int verb_convert(int argc, char **argv);
 int verb_synth(int argc, char **argv);
 

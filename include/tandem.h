@@ -125,6 +125,8 @@ typedef struct {
     const char *isa;        /* "avx512", "avx2", "ref": use at most this; NULL: the best this machine has */
     bool encrypt;           /* encrypt frames to workers */
     int wait_for_workers_ms;/* how long requests wait when nobody has an expert; 0: 30000 */
+    bool ffn_fallback;      /* with ffn: the model has its FFN weights here too; what no worker can compute is computed here */
+    const char *control;    /* "host:port" where this process takes 'tandem workers' commands; NULL: nowhere */
 } td_engine_options;
 
 typedef struct {
@@ -292,6 +294,30 @@ td_status td_server_wait(td_server *server);
 /* Lets running requests finish, refuses new ones; a second call ends running ones too. May be called from a signal handler. */
 void td_server_stop(td_server *server);
 void td_server_close(td_server *server); /* NULL is allowed */
+
+/* ---- FFN workers ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *listen;            /* "host:port" */
+    const char *secret_file;       /* at least 16 bytes, the same for all */
+    bool encrypt;                  /* turn unencrypted clients away */
+    int threads;                   /* arithmetic threads; 0: one per usable core */
+    int rows_max;                  /* rows computed together; 0: 512 */
+    int clients_max;               /* connections; 0: 16 */
+    int batch_wait_us;             /* how long a submit waits for others of its layer when several instances are active; 0: 200; -1: not at all */
+    const char *preferred_experts; /* "0-23": which of the loaded experts it should get first; NULL: all */
+    const char *isa;               /* as in td_engine_options */
+    void (*ready)(void *user);     /* called when connections are accepted; may be NULL */
+    void *ready_user;
+} td_worker_options;
+
+/* Serves the FFN weights that the model was opened with, to any number of attention instances, until td_worker_stop. One worker per process. */
+td_status td_worker_run(td_model *model, const td_worker_options *options);
+/* First call: no new work is taken, what is open is answered, then td_worker_run returns TD_OK. Second call: at once. Safe in a signal handler. */
+void td_worker_stop(void);
+
+/* Asks a worker, or a process started with a control address: "stats", "add HOST:PORT", "drain HOST:PORT". *out: a JSON object in malloc'd memory (td_free). */
+td_status td_workers_ask(const char *address, const char *secret_file, const char *command, char **out);
 
 /* ---- tools ------------------------------------------------------------------------------------------------------------------------- */
 

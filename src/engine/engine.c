@@ -108,7 +108,7 @@ static td_status open_rooms(td_engine *engine)
     TD_TRY(td_kv_open(&engine->model->config, kv_type, pages, &engine->kv));
     TD_TRY(td_attention_open(engine->model, engine->kernel, engine->pool, engine->kv, engine->rows_max, o->context_max, engine->logit_rows_max, &engine->attention));
     td_link_options link = {.model = engine->model, .kernel = engine->kernel, .pool = engine->pool, .rows_max = engine->rows_max, .ffn = o->ffn, .secret_file = o->secret_file,
-                            .wire = o->wire, .encrypt = o->encrypt, .wait_for_workers_ms = o->wait_for_workers_ms ? o->wait_for_workers_ms : 30000};
+                            .wire = o->wire, .encrypt = o->encrypt, .wait_for_workers_ms = o->wait_for_workers_ms ? o->wait_for_workers_ms : 30000, .trace = o->trace, .control = o->control};
     TD_TRY(td_link_open(&link, &engine->link));
     return reserve(engine);
 }

@@ -1,10 +1,11 @@
 /* link.c - the corridor's door: picks the kind of link and forwards to it. */
 #include "link/ops.h"
+#include "link/remote.h"
 
 td_status td_link_open(const td_link_options *options, td_link **out)
 {
     if (!options->ffn) return td_link_local_open(options, out);
-    return td_fail(TD_E_UNSUPPORTED, "ffn: this build has no link to workers");
+    return td_link_remote_open(options, out);
 }
 
 void td_link_close(td_link *link)

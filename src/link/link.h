@@ -25,6 +25,8 @@ typedef struct {
     const char *secret_file, *wire;
     bool encrypt;
     int wait_for_workers_ms;
+    const char *trace;         /* timeline file, or NULL */
+    const char *control;       /* "host:port" where add, drain and stats are taken (tandem workers), or NULL */
 } td_link_options;
 
 typedef struct {

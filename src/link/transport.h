@@ -15,7 +15,7 @@ typedef struct {
     void *user;
     void (*accepted)(void *user, int conn, const char *name);                   /* somebody connected to us; name for messages */
     void (*frame)(void *user, int conn, const uint8_t *data, size_t bytes);     /* data valid until the function returns */
-    void (*closed)(void *user, int conn, const char *why);                      /* the connection is gone; every send on it has had its `sent` */
+    void (*closed)(void *user, int conn, const char *why);                      /* the connection is gone; `sent` of what was under way may still follow */
     void (*sent)(void *user, void *buffer);                                     /* the buffer given to send may be used again */
 } td_transport_events;
 
