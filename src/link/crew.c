@@ -92,7 +92,9 @@ static void lose_peer(td_crew *crew, int index, bool hang_up, const char *why)
     snprintf(peer->why, sizeof peer->why, "%s", why);
     int64_t now = td_crew_now(crew);
     if (worked && now - peer->since > 5000 * MS) peer->backoff = 0;
-    peer->backoff = peer->backoff ? TD_MIN(peer->backoff * 2, BACKOFF_MAX) : BACKOFF_MIN;
+    bool wanted = false; /* tickets wait for somebody to come back: look more often */
+    for (int i = 0; i < TD_MICRO_BATCHES_MAX; i++) wanted |= crew->tickets[i].state == TD_TICKET_OPEN && crew->tickets[i].stuck_at != 0;
+    peer->backoff = peer->backoff ? TD_MIN(peer->backoff * 2, wanted ? 2 * BACKOFF_MIN : BACKOFF_MAX) : BACKOFF_MIN;
     peer->retry_at = now + peer->backoff;
     peer->in_air = 0;
     peer->conn = -1;
@@ -443,8 +445,8 @@ static void rebalance(td_crew *crew, int64_t now, int64_t *wake)
     if (now >= crew->rebalance_at) {
         double least = 0;
         for (int i = 0; i < TD_PEERS_MAX; i++)
-            if (crew->view.usable >> i & 1 && crew->peers[i].row_cost > 0 && (least == 0 || crew->peers[i].row_cost < least)) least = crew->peers[i].row_cost;
-        for (int i = 0; i < TD_PEERS_MAX; i++) crew->view.cost[i] = least > 0 && crew->peers[i].row_cost > 0 ? crew->peers[i].row_cost / least : 1;
+            if (crew->view.usable >> i & 1 && crew->peers[i].base > 0 && (least == 0 || crew->peers[i].base < least)) least = crew->peers[i].base;
+        for (int i = 0; i < TD_PEERS_MAX; i++) crew->view.cost[i] = least > 0 && crew->peers[i].base > 0 ? TD_MIN(crew->peers[i].base / least, 16.0) : 1;
         int moves = td_placement_rebalance(&crew->placement, &crew->view);
         if (moves) td_log(TD_LOG_DEBUG, "link", "placement: %d experts moved (%llu so far)", moves, (unsigned long long)crew->placement.moves);
         crew->rebalance_at = now + crew->options.rebalance_every;
@@ -563,7 +565,7 @@ static void defaults(td_crew_options *o)
     if (!o->silence_max) o->silence_max = 2000 * MS;
     if (!o->late_min) o->late_min = 20 * MS;
     if (!o->patience) o->patience = 30000 * MS;
-    if (!o->rebalance_every) o->rebalance_every = 250 * MS;
+    if (!o->rebalance_every) o->rebalance_every = 50 * MS;
 }
 
 static td_status reserve(td_crew *crew)

@@ -35,9 +35,9 @@ typedef struct {
     size_t frame_bytes_max;         /* 0: 1 MiB */
     /* times in nanoseconds; 0: the default in brackets */
     int64_t silence_min, silence_max;   /* [300 ms, 2 s] a worker that says nothing for 8 round trips, within these bounds, is lost */
-    int64_t late_min;                   /* [20 ms] a flight is doubled after 4 times its expected time, at least this */
+    int64_t late_min;                   /* [20 ms] a flight is doubled after 4 times what the fastest worker takes, at least this */
     int64_t patience;                   /* [30 s] how long a ticket waits when nobody has its experts */
-    int64_t rebalance_every;            /* [250 ms] one layer each time; < 0: never */
+    int64_t rebalance_every;            /* [50 ms] one layer each time; < 0: never */
 } td_crew_options;
 
 typedef enum { TD_PEER_FREE, TD_PEER_AWAY, TD_PEER_GREETING, TD_PEER_READY, TD_PEER_LEAVING, TD_PEER_REFUSED } td_peer_state;
@@ -59,7 +59,7 @@ typedef struct {
     int64_t heard_at, ping_at;
     int64_t offset, best_round;              /* worker clock minus ours, from the shortest round trip */
     double round, base, per_row;             /* moving means, ns: ping round trip; flight time of small flights; further ns per row */
-    double row_cost;                         /* compute ns per row at the worker, for placement */
+    int64_t shun, shunned_until;             /* it was late: nothing new for it until then, unless nobody else can */
     int in_air;
     uint32_t serial;
     uint64_t asked;                          /* stamp of the last ping */

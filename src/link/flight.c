@@ -8,6 +8,8 @@
 #include "link/crew.h"
 
 #define MS ((int64_t)1000000)
+#define SHUN_MIN (50 * MS)
+#define SHUN_MAX (2000 * MS)
 
 td_status td_tickets_reserve(td_crew *crew)
 {
@@ -75,7 +77,7 @@ static void complete_ticket(td_crew *crew, td_ticket *ticket)
 typedef struct {
     td_crew *crew;
     td_ticket *ticket;
-    uint64_t allowed;
+    uint64_t allowed, shunned;         /* workers that may be asked; those that were late just now */
     int16_t current[TD_PEERS_MAX + 1]; /* the flight that still takes rows, or -1 */
     int nobody, nobody_expert;         /* units that nobody can compute, one of their experts */
     int placed;
@@ -128,7 +130,9 @@ static void place(spread *s, int peer, int row, uint64_t mask)
 static int choose(spread *s, int expert, int row)
 {
     td_crew *crew = s->crew;
-    int peer = td_placement_choose(&crew->placement, &crew->view, s->ticket->job.layer, expert, row, s->allowed);
+    int peer = -1, layer = s->ticket->job.layer;
+    if (s->shunned) peer = td_placement_choose(&crew->placement, &crew->view, layer, expert, row, s->allowed & ~s->shunned);
+    if (peer < 0) peer = td_placement_choose(&crew->placement, &crew->view, layer, expert, row, s->allowed);
     if (peer < 0 && crew->options.local) return TD_LOCAL;
     if (peer < 0) {
         s->nobody++;
@@ -168,6 +172,9 @@ static void spread_row(spread *s, int row, uint64_t wanted)
 static spread spread_wanted(td_crew *crew, td_ticket *ticket, uint64_t allowed)
 {
     spread s = {.crew = crew, .ticket = ticket, .allowed = allowed};
+    int64_t now = td_crew_now(crew);
+    for (uint64_t left = crew->view.usable; left; left &= left - 1)
+        if (crew->peers[__builtin_ctzll(left)].shunned_until > now) s.shunned |= left & -left;
     memset(s.current, 0xFF, sizeof s.current);
     for (int r = 0; r < ticket->job.rows; r++)
         if (crew->wanted[r]) spread_row(&s, r, crew->wanted[r]);
@@ -279,25 +286,25 @@ static void take_rows(td_crew *crew, td_ticket *ticket, td_flight *flight, const
 
 static void moving_mean(double *mean, double value) { *mean = *mean == 0 ? value : *mean + 0.1 * (value - *mean); }
 
-/* Where the flight's time went, on this side's clock. */
-static void count_answer(td_crew *crew, int index, const td_ticket *ticket, const td_flight *flight, const td_frame *frame)
+/* Where an answer's time went, on this side's clock; also of an answer that came too late to be used. rows and times are the worker's word: they steer, nothing more. */
+static void count_answer(td_crew *crew, int index, const td_frame *frame)
 {
     td_peer *peer = &crew->peers[index];
-    int64_t now = td_crew_now(crew), total = now - flight->sent_at;
+    if (frame->payload_bytes < TD_ANSWER_INFO || frame->layer >= crew->shape.layers || frame->rows == 0) return;
+    int64_t now = td_crew_now(crew), sent_at = (int64_t)td_get64(frame->payload + 24), total = now - sent_at;
+    if (total <= 0 || total > 600000 * MS) return;
     int64_t received = (int64_t)td_get64(frame->payload) - peer->offset;
     int64_t queue = (int64_t)td_get32(frame->payload + 8) * 1000, compute = (int64_t)td_get32(frame->payload + 12) * 1000;
-    int64_t batch = TD_MAX((int64_t)td_get32(frame->payload + 16), 1);
-    int64_t wire = TD_MAX(total - queue - compute, 0), out = TD_MIN(TD_MAX(received - flight->sent_at, 0), wire), back = wire - out;
-    td_layer_stats *layer = &crew->layers[ticket->job.layer];
+    int64_t wire = TD_MAX(total - queue - compute, 0), out = TD_MIN(TD_MAX(received - sent_at, 0), wire), back = wire - out;
+    td_layer_stats *layer = &crew->layers[frame->layer];
     moving_mean(&peer->stats.out_us, (double)out * 1e-3);
     moving_mean(&peer->stats.queue_us, (double)queue * 1e-3);
     moving_mean(&peer->stats.compute_us, (double)compute * 1e-3);
     moving_mean(&peer->stats.back_us, (double)back * 1e-3);
-    moving_mean(&peer->row_cost, (double)compute / (double)batch);
-    if (flight->rows <= 16) moving_mean(&peer->base, (double)total);
-    else moving_mean(&peer->per_row, (double)total / flight->rows);
+    if (frame->rows <= 16) moving_mean(&peer->base, (double)total);
+    else moving_mean(&peer->per_row, (double)total / frame->rows);
     peer->stats.messages++;
-    peer->stats.rows += (uint64_t)flight->rows;
+    peer->stats.rows += frame->rows;
     layer->answers++;
     layer->bytes_in += frame->payload_bytes + TD_FRAME_HEADER;
     layer->out_us += (double)out * 1e-3;
@@ -305,8 +312,8 @@ static void count_answer(td_crew *crew, int index, const td_ticket *ticket, cons
     layer->compute_us += (double)compute * 1e-3;
     layer->back_us += (double)back * 1e-3;
     if (!crew->options.trace) return;
-    td_span span = {.step = ticket->job.step, .layer = (uint16_t)ticket->job.layer, .rows = (uint16_t)flight->rows, .micro_batch = (uint8_t)ticket->job.micro_batch, .peer = (uint8_t)index};
-    int64_t at = flight->sent_at, lengths[4] = {out, queue, compute, back};
+    td_span span = {.step = frame->step, .layer = frame->layer, .rows = (uint16_t)frame->rows, .micro_batch = frame->micro_batch, .peer = (uint8_t)index};
+    int64_t at = sent_at, lengths[4] = {out, queue, compute, back};
     for (int i = 0; i < 4; i++) {
         span.kind = (uint8_t)(TD_SPAN_OUT + i);
         span.begin = at;
@@ -334,8 +341,9 @@ void td_flights_answer(td_crew *crew, int peer, const td_frame *frame)
     td_ticket *ticket;
     td_flight *flight = flight_of(crew, peer, frame, &ticket);
     if (crew->peers[peer].in_air > 0) crew->peers[peer].in_air--;
+    count_answer(crew, peer, frame);
     if (flight && frame->payload_bytes == TD_ANSWER_INFO + flight->answer_bytes && frame->rows == (uint32_t)flight->rows) {
-        count_answer(crew, peer, ticket, flight, frame);
+        if (!flight->doubled && crew->peers[peer].shun > 0) crew->peers[peer].shun /= 2;
         take_rows(crew, ticket, flight, frame->payload + TD_ANSWER_INFO);
     } else {
         crew->peers[peer].stats.dropped++;
@@ -358,6 +366,18 @@ static td_frame submit_frame(const td_crew *crew, const td_ticket *ticket, const
                       .part = (uint16_t)(flight - ticket->flights), .micro_batch = (uint8_t)job->micro_batch, .peer = (uint16_t)flight->peer, .rows = (uint32_t)flight->rows, .serial = flight->serial};
 }
 
+/* How long a flight of that many rows takes with the fastest worker that is here; a slow one is late by this measure, not by its own. */
+static double expected_ns(const td_crew *crew, int rows)
+{
+    double best = 0;
+    for (uint64_t left = crew->view.usable; left; left &= left - 1) {
+        const td_peer *peer = &crew->peers[__builtin_ctzll(left)];
+        double expected = peer->base + (rows > 16 || peer->base == 0 ? peer->per_row * rows : 0);
+        if (expected > 0 && (best == 0 || expected < best)) best = expected;
+    }
+    return best > 0 ? best : 250.0 * (double)MS;
+}
+
 /* False: no buffer, try later. */
 static bool send_flight(td_crew *crew, td_ticket *ticket, td_flight *flight)
 {
@@ -367,8 +387,7 @@ static bool send_flight(td_crew *crew, td_ticket *ticket, td_flight *flight)
     flight->epoch = crew->epoch;
     flight->serial = ++peer->serial;
     flight->sent_at = td_crew_now(crew);
-    double expected = peer->base > 0 || peer->per_row > 0 ? peer->base + peer->per_row * flight->rows : 250.0 * (double)MS;
-    flight->look_at = flight->sent_at + TD_MAX(crew->options.late_min, (int64_t)(4 * expected));
+    flight->look_at = flight->sent_at + TD_MAX(crew->options.late_min, (int64_t)(4 * expected_ns(crew, flight->rows)));
     td_frame frame = submit_frame(crew, ticket, flight);
     for (int f = 0; f < TD_FLIGHTS_MAX; f++) frame.aux += &ticket->flights[f] != flight && ticket->flights[f].state == TD_FLIGHT_READY && ticket->flights[f].peer == flight->peer;
     frame.stamp_ns = (uint64_t)flight->sent_at;
@@ -429,9 +448,12 @@ static void double_late(td_crew *crew, td_ticket *ticket, td_flight *flight, int
     int peer = flight->peer;
     spread s = spread_wanted(crew, ticket, ~((uint64_t)1 << peer));
     crew->peers[peer].stats.late++;
-    if (s.placed > 0) {
+    if (s.placed > 0) { /* somebody else can do it: let the late one have nothing new for a while, twice as long each time */
+        td_peer *late = &crew->peers[peer];
         flight->doubled = true;
         crew->stats.retries++;
+        late->shun = TD_MIN(TD_MAX(late->shun * 2, SHUN_MIN), SHUN_MAX);
+        late->shunned_until = now + late->shun;
     }
     flight->look_at = now + 8 * crew->options.late_min;
 }

@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
     uint64_t usable;                         /* bit set: may get new work */
     const td_hello *hello[TD_PEERS_MAX];     /* of usable ones */
-    double cost[TD_PEERS_MAX];               /* measured time per row and expert, relative; 1 when unknown */
+    double cost[TD_PEERS_MAX];               /* measured time of an answer, relative to the fastest; 1 when unknown */
 } td_placement_view;
 
 td_status td_placement_reserve(td_placement *placement, const td_shape *shape, td_arena *arena);

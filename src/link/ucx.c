@@ -441,7 +441,12 @@ static ucs_log_func_rc_t to_log(const char *file, unsigned line, const char *fun
     return UCS_LOG_FUNC_RC_STOP;
 }
 
-static void catch_logs(void) { ucs_log_push_handler(to_log); }
+/* Once per process. UCX reads this one setting only from the environment; with it a worker that is restarted gets its port back at once. */
+static void prepare(void)
+{
+    setenv("UCX_TCP_CM_REUSEADDR", "y", 0);
+    ucs_log_push_handler(to_log);
+}
 
 td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, td_transport **out)
 {
@@ -449,7 +454,7 @@ td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, td_tran
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     td_ucx *u = calloc(1, sizeof *u);
     if (!u) return td_fail(TD_E_MEMORY, "link: no memory");
-    pthread_once(&once, catch_logs);
+    pthread_once(&once, prepare);
     u->base.ops = &ops;
     u->frame_bytes_max = frame_bytes_max;
     u->spin_ns = spin_ns;

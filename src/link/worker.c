@@ -332,6 +332,7 @@ static void answer(td_worker *w, td_place *place, uint8_t *room, int64_t compute
         td_put32(info + 12, (uint32_t)(compute_ns / US));
         td_put32(info + 16, (uint32_t)batch_rows);
         td_put32(info + 20, (uint32_t)w->waiting);
+        td_put64(info + 24, place->key.stamp_ns);
         frame.kind = TD_FRAME_ANSWER;
         frame.stamp_ns = (uint64_t)now_of(w);
         frame.payload = info;

@@ -8,7 +8,7 @@
 #include "base/random.h"
 #include "link/transport.h"
 
-enum { SIM_NODES_MAX = 24, SIM_CONNS_MAX = 4096, SIM_EVENTS_MAX = 1 << 16 };
+enum { SIM_NODES_MAX = 24, SIM_CONNS_MAX = 1 << 16, SIM_EVENTS_MAX = 1 << 16 };
 
 typedef struct {
     double drop, twice, corrupt, overtake;  /* probabilities per message */
