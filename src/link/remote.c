@@ -316,7 +316,7 @@ static td_status open_rooms(remote_link *r, const td_link_options *o)
         crew.local = &r->compute;
     }
     if (o->trace) TD_TRY(td_trace_open(o->trace, 0, &r->trace));
-    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, SPIN_NS, &r->transport));
+    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, SPIN_NS, o->ffn, &r->transport));
     crew.transport = r->transport;
     crew.trace = r->trace;
     TD_TRY(td_crew_open(&crew, &r->crew));

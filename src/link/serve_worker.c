@@ -74,7 +74,7 @@ static td_status open_all(worker_process *p, const td_model *model, td_shape *sh
     TD_TRY(td_kernel_pick(o->isa, &kernel));
     TD_TRY(td_pool_open(o->threads, &p->pool));
     TD_TRY(td_ffn_open(model, kernel, p->pool, setup.rows_max, &p->ffn));
-    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, SPIN_NS, &p->transport));
+    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, SPIN_NS, o->listen, &p->transport));
     setup.kernel = kernel;
     setup.transport = p->transport;
     setup.compute = td_compute_ffn(p->ffn);
@@ -219,7 +219,7 @@ static td_status ask(asking *a, const char *address, const char *secret_file)
 {
     uint8_t *room;
     TD_TRY(td_secret_load(secret_file, &a->secret));
-    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, 0, &a->transport));
+    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, 0, address, &a->transport));
     TD_TRY(td_outbox_reserve(&a->box, 8, 4096, &a->arena));
     if (!(a->scratch = td_arena_get(&a->arena, (1 << 20) + 4096))) return TD_E_MEMORY;
     a->transport->events = (td_transport_events){.user = a, .frame = ask_frame, .closed = ask_closed, .sent = ask_sent};

@@ -35,7 +35,8 @@ typedef struct {
 
 struct td_transport { const td_transport_ops *ops; td_transport_events events; };
 
-/* ucx.c. frame_bytes_max bounds what is received. spin_ns: how long rest looks before it sleeps. */
-td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, td_transport **out);
+/* ucx.c. frame_bytes_max bounds what is received. spin_ns: how long rest looks before it sleeps. addresses: "host:port,..." that will be listened on or connected to;
+ * when all are loopback, shared memory is used between processes, else (without RDMA) only the interface that a connection was made on. */
+td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, const char *addresses, td_transport **out);
 
 #endif

@@ -407,15 +407,19 @@ static void set(ucp_config_t *config, const char *name, const char *value)
     if (status != UCS_OK) td_log(TD_LOG_WARN, "link", "UCX does not know the setting %s=%s: %s", name, value, ucs_status_string(status));
 }
 
-static td_status open_worker(td_ucx *u)
+static td_status open_worker(td_ucx *u, bool this_host)
 {
     ucp_config_t *config;
     ucs_status_t status = ucp_config_read(NULL, NULL, &config);
     if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
     bool rdma = has_rdma();
     set(config, "TLS", rdma ? "posix,tcp,ib" : "posix,tcp");
-    set(config, "MM_ERROR_HANDLING", "y");
-    set(config, "MM_SEG_SIZE", "32768");
+    const char *wanted = getenv("UCX_TLS");
+    if (!wanted || strstr(wanted, "posix") || strstr(wanted, "sysv") || strstr(wanted, "mm") || strstr(wanted, "sm") || strstr(wanted, "all")) {
+        set(config, "MM_ERROR_HANDLING", "y");
+        set(config, "MM_SEG_SIZE", "32768");
+    }
+    if (!rdma && !this_host) set(config, "CM_USE_ALL_DEVICES", "n"); /* only the interface of the connection: UCX would also try networks that the other host is not on */
     if (!rdma) set(config, "RNDV_THRESH", "inf");
     ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE, .features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP, .request_size = sizeof(send_record)};
     status = ucp_init(&params, config, &u->context);
@@ -429,6 +433,19 @@ static td_status open_worker(td_ucx *u)
     status = ucp_worker_set_am_recv_handler(u->worker, &handler);
     if (status == UCS_OK) status = ucp_worker_get_efd(u->worker, &u->wake_fd);
     return status == UCS_OK ? TD_OK : td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
+}
+
+/* Every address of the list is this host's loopback. */
+static bool all_loopback(const char *list)
+{
+    for (const char *at = list; *at; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
+        size_t n = strcspn(at, ",");
+        if (n >= 4 && !strncmp(at, "127.", 4)) continue;
+        if (n >= 10 && !strncmp(at, "localhost:", 10)) continue;
+        if (n >= 6 && !strncmp(at, "[::1]:", 6)) continue;
+        return false;
+    }
+    return true;
 }
 
 /* UCX writes its messages to stdout, which belongs to generated text: they go to the log instead. */
@@ -448,7 +465,7 @@ static void prepare(void)
     ucs_log_push_handler(to_log);
 }
 
-td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, td_transport **out)
+td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, const char *addresses, td_transport **out)
 {
     static const td_transport_ops ops = {ux_listen, ux_connect, ux_send, ux_hang_up, ux_progress, ux_now, ux_rest, ux_describe, ux_close};
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -458,7 +475,7 @@ td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, td_tran
     u->base.ops = &ops;
     u->frame_bytes_max = frame_bytes_max;
     u->spin_ns = spin_ns;
-    td_status status = open_worker(u);
+    td_status status = open_worker(u, all_loopback(addresses));
     if (status < 0) {
         ux_close(&u->base);
         return status;

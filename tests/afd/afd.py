@@ -12,7 +12,7 @@ import time
 
 SOURCE = pathlib.Path(os.environ.get("TD_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
 BINARY = os.environ.get("TD_BINARY", str(SOURCE / "build" / "tandem"))
-STREAMS = os.environ.get("TD_STREAMS", str(pathlib.Path(BINARY).parent / "tests" / "afd_streams"))
+STREAMS = os.environ.get("TD_STREAMS", str(pathlib.Path(BINARY).parent / "tests" / "afd" / "afd_streams"))
 MODEL = os.environ.get("TD_MODEL", str(SOURCE / "models" / "nano"))
 
 
