@@ -4,7 +4,7 @@ It serves three ends that transformers cannot: float64 throughout; the routing m
 rounding flips an expert); and a product that can round activations as integer kernels do (so that bounds for quantised types are computed, not guessed).
 check_oracles.py compares it with transformers.
 
-MLA is computed in its plain, unabsorbed form: k and v of every head are made from the latent by kv_b_proj.
+MLA is computed in its plain form (k and v of every head are made from the latent by kv_b_proj) unless the absorbed form is asked for.
 """
 import math
 
@@ -96,7 +96,7 @@ def gqa(c, w, h, product, cache):
     return product(o, w("self_attn.o_proj.weight")) + w("self_attn.o_proj.bias", 0.0)
 
 
-def mla(c, w, h, product, cache):
+def mla(c, w, h, product, cache, absorbed=None):
     heads, nope, rot, dv, rank = (c[k] for k in ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
     tokens = len(h)
     if c.get("q_lora_rank"):
@@ -109,12 +109,18 @@ def mla(c, w, h, product, cache):
     table = frequencies(c, rot)
     q_rot, k_rot = rope(q[..., nope:], table, True), rope(latent[:, None, rank:], table, True)
     row = cache(np.concatenate([rms_norm(latent[:, :rank], w("self_attn.kv_a_layernorm.weight"), LATENT_EPS), k_rot[:, 0]], axis=-1))  # what an MLA cache holds
-    kv = product(row[:, :rank], w("self_attn.kv_b_proj.weight")).reshape(tokens, heads, nope + dv)
-    k_rot = row[:, None, rank:]
-    k = np.concatenate([kv[..., :nope], np.repeat(k_rot, heads, axis=1)], axis=-1)
     scale, r = (nope + rot) ** -0.5, rope_of(c)
     if r["rope_type"] == "yarn" and r.get("mscale_all_dim"):
         scale *= yarn_magnitude(r["factor"], r["mscale_all_dim"]) ** 2
+    if absorbed:  # the same numbers without k and v of single heads: kv_b's halves are applied to the query and to the result
+        kv_b = w("self_attn.kv_b_proj.weight").reshape(heads, nope + dv, rank)
+        query = np.stack([absorbed(q[:, i, :nope], kv_b[i, :nope].T) for i in range(heads)], axis=1)
+        latent_out = attend(np.concatenate([query, q_rot], axis=-1), row[:, None], row[:, None, :rank], scale).reshape(tokens, heads, rank)
+        out = np.concatenate([absorbed(latent_out[:, i], kv_b[i, nope:]) for i in range(heads)], axis=1)
+        return product(out, w("self_attn.o_proj.weight"))
+    kv = product(row[:, :rank], w("self_attn.kv_b_proj.weight")).reshape(tokens, heads, nope + dv)
+    k_rot = row[:, None, rank:]
+    k = np.concatenate([kv[..., :nope], np.repeat(k_rot, heads, axis=1)], axis=-1)
     return product(attend(np.concatenate([q[..., :nope], q_rot], axis=-1), k, kv[..., nope:], scale), w("self_attn.o_proj.weight"))
 
 
@@ -177,10 +183,11 @@ def is_moe(c, layer):
     return c["model_type"].startswith("deepseek") and layer >= c["first_k_dense_replace"]
 
 
-def forward(c, weights, ids, product=lambda x, w: x @ w.T, cache=lambda x: x):
-    """logits float64 [tokens, vocab] and routing margins [tokens] (infinite for dense models). product stands for every quantisable matrix, cache rounds cached rows."""
-    full = {n: x.astype(np.float64) for n, x in weights.items()}
-    attention = mla if c["model_type"].startswith("deepseek") else gqa
+def forward(c, weights, ids, product=lambda x, w: x @ w.T, cache=lambda x: x, absorbed=None):
+    """logits float64 [tokens, vocab] and routing margins [tokens] (infinite for dense models). product stands for every quantisable matrix,
+    cache rounds cached rows. absorbed: MLA in the absorbed form, with this product for the halves of kv_b (it rounds activations elsewhere)."""
+    full = {n: x.astype(np.float64, copy=False) for n, x in weights.items()}
+    attention = (lambda *a: mla(*a, absorbed)) if c["model_type"].startswith("deepseek") else gqa
     x = full["model.embed_tokens.weight"][np.asarray(ids)]
     margins = np.full(len(ids), np.inf)
     for layer in range(c["num_hidden_layers"]):

@@ -39,6 +39,7 @@ def relative(got, want):
 def choose_ids(config, weights, count, margin, seed):
     """count token ids such that every position stays `margin` (of a router logit) away from choosing other experts. A token is redrawn until it does."""
     rng = np.random.default_rng([seed, count])
+    weights = {n: x.astype(np.float64) for n, x in weights.items()}
     vocab = config.get("text_config", config)["vocab_size"]
     ids = rng.integers(0, vocab, size=count)
     for _ in range(200 * count):
@@ -49,14 +50,21 @@ def choose_ids(config, weights, count, margin, seed):
     raise RuntimeError(f"no prompt of {count} tokens with margin {margin} found")
 
 
-def rounding_product(block):
-    """A product whose activations are first rounded to 8 bits per `block` elements (the last block may be short), as integer kernels do."""
+def exact_product(x, w):
+    return x @ w.T
+
+
+def rounding_product(wide):
+    """A product whose activations are first rounded to 8 bits as integer kernels do: per 256 elements for k-quants (wide) where the row divides into such blocks, else
+    per 32; rows that do not divide by 32 are not quantised (their matrices stay BF16)."""
     def product(x, w):
-        pad = -x.shape[-1] % block
-        b = np.pad(x, ((0, 0), (0, pad))).reshape(len(x), -1, block)
+        width = x.shape[-1]
+        block = 256 if wide and width % 256 == 0 else 32
+        if width % block:
+            return x @ w.T
+        b = x.reshape(len(x), -1, block)
         d = np.abs(b).max(axis=-1, keepdims=True) / 127.0
-        q = np.round(b / np.where(d > 0, d, 1.0)) * d
-        return q.reshape(len(x), -1)[:, : x.shape[-1]] @ w.T
+        return (np.round(b / np.where(d > 0, d, 1.0)) * d).reshape(len(x), -1) @ w.T
     return product
 
 

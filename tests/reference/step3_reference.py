@@ -68,7 +68,7 @@ def forward(config, weights, ids, product=lambda x, w: x @ w.T, cache=lambda x: 
     """logits float64 [tokens, vocab] and routing margins [tokens]. weights: as folder.weights_of gives them; product stands for
     every quantisable matrix, cache rounds cached rows."""
     c = config.get("text_config", config)
-    full = {n: x.astype(np.float64) for n, x in weights.items() if not n.startswith("vi")}
+    full = {n: x.astype(np.float64, copy=False) for n, x in weights.items() if not n.startswith("vi")}
     moe = {int(x) for x in c["moe_layers_enum"].strip().split(",")}
     x = full["model.embed_tokens.weight"][np.asarray(ids)]
     margins = np.full(len(ids), np.inf)
