@@ -360,7 +360,7 @@ td_status td_outline_read(const td_checkpoint *c, td_outline *out)
     td_outline o = {.bos = -1, .eos = {-1, -1, -1, -1}, .routed_scale = 1, .groups = 1, .groups_used = 1, .rope_factor = 1};
     o.family = td_family_of(c, &found);
     if (o.family == TD_FAMILY_NONE)
-        return td_fail(TD_E_UNSUPPORTED, "checkpoint %s: expected a model of family step3, qwen3, qwen3_moe, llama or deepseek_v2/v3, found %s", td_checkpoint_path(c), found ? found : "none named");
+        return td_fail(TD_E_UNSUPPORTED, "checkpoint %s: expected a model of family step3, qwen3, qwen3_moe, llama or deepseek_v2/v3, found %.60s", td_checkpoint_path(c), found ? found : "none named");
     source s = {.c = c};
     if (td_checkpoint_format(c) == TD_FORMAT_SAFETENSORS) {
         const cJSON *config = td_checkpoint_config(c), *text = cJSON_GetObjectItemCaseSensitive(config, "text_config");

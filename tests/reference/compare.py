@@ -14,7 +14,7 @@ Prints one row a comparison: what, error (largest difference over the largest lo
     Q8_0 ... Q6_K weights    against dequantise-then-multiply on exactly the weights that the file holds, twice. Without rounding of activations: twice the error that rounding
                              them to 8 bits (per 32 or 256, as the integer kernels define it) causes in the reference on the same prompt. With that rounding in the
                              reference: 1e-4, on half of eight short prompts: a wrong rule misses on all of them, while an activation that by chance rounds the other way
-                             (about one token in a hundred), and changes what follows, misses on one. Prompts keep every router logit 0.25 away from another choice.
+                             (about one token in a hundred), and changes what follows, misses on one. Prompts keep every router logit 0.15 away from another choice.
     quantised weights        rms error of the file's weights over the rms of the original: step / sqrt(12) for Gaussian weights, with some slack.
     bytes                    equal: threads 1 and 2, prefill chunks 1, 3, 64, the plain kernels, and --quant on load against the converted file.
 """
@@ -209,7 +209,7 @@ def emulated(table, binary, case, what, model, weights, kind, seed, exact_kv_b, 
     """The error that half of several short prompts stay below, against the reference with the same rounding."""
     errors = []
     for i in range(PROMPTS):
-        ids = reference.choose_ids(case.config, weights, 3, 0.25, seed + i)
+        ids = reference.choose_ids(case.config, weights, 3, 0.15, seed + i)
         got, said = binary.logits(model, ids, *options)
         if got is None:
             return table.failed(case.name, what, said)
@@ -232,7 +232,7 @@ def quantised(table, binary, case, scratch, seed):
         held = gguf_models.read(out, case.config)
         changed = [n for n, x in case.weights.items() if x.ndim > 1 and n in held and not np.array_equal(held[n].astype(np.float32), x)]
         table.row(case.name, f"{kind} weights, rms error", rms_error(case.weights, held, changed), WEIGHT_RMS[kind])
-        case.ids = reference.choose_ids(case.config, held, 16, 0.25, seed)  # far from another choice for the weights as they are now
+        case.ids = reference.choose_ids(case.config, held, 16, 0.15, seed)  # far from another choice for the weights as they are now
         exact, rounded = reference.forward(case.config, held, case.ids)[0], forward_rounded(case, held, case.ids, kind)
         got = compare(table, binary, case, f"{kind} logits, no rounding", out, exact, 2 * reference.relative(rounded, exact) + EXACT)
         if got is None:
