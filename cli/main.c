@@ -21,6 +21,7 @@ static const verb verbs[] = {
     {"inspect", "tensors, types, sizes and sides of a checkpoint", verb_inspect},
     {"convert", "write a checkpoint in the other format, quantised when asked", verb_convert},
     {"synth", "write a model of random weights at the dimensions of a known one", verb_synth},
+    {"tokenize", "token ids of a text, or the text of ids", verb_tokenize},
     {NULL, NULL, NULL},
 };
 

@@ -15,6 +15,7 @@ int verb_perplexity(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
 int verb_plan(int argc, char **argv);
 int verb_serve(int argc, char **argv);
+int verb_tokenize(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
 int verb_worker(int argc, char **argv);
 int verb_workers(int argc, char **argv);

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "base/utf8.h"
+#include "checkpoint/checkpoint.h"
 #include "text/tokenizer.h"
 
 static const char *const kinds[] = {"gpt2", "llama3", "qwen2", "deepseek", "o200k", "sentencepiece", "metaspace", "odd"};
@@ -144,6 +145,41 @@ static void test_encode(void **state)
         }
         cJSON_Delete(expected);
         td_tokenizer_close(t);
+    }
+    free(got.ids);
+    close_corpus(c);
+    assert_int_equal(wrong, 0);
+}
+
+static void test_gguf(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gpt2", "llama3", "qwen2", "deepseek", "o200k", "scores"};
+    const char *source = getenv("TD_SOURCE");
+    corpus *c = open_corpus();
+    id_list got = {0};
+    int wrong = 0;
+    for (size_t k = 0; k < TD_COUNT(names); k++) {
+        char path[4096];
+        td_checkpoint *checkpoint;
+        td_tokenizer *t;
+        snprintf(path, sizeof path, "%s/tests/data/text/%s.gguf", source ? source : ".", names[k]);
+        if (td_checkpoint_open(path, &checkpoint) < 0 || td_tokenizer_open(checkpoint, &t) < 0) fail_msg("%s", td_error());
+        cJSON *expected = open_expected(names[k]);
+        for (int mode = 0; mode < 2; mode++) {
+            const char *name = mode ? "plain" : "special";
+            const cJSON *list = cJSON_GetObjectItem(expected, name)->child;
+            for (size_t i = 0; i < c->count; i++, list = list->next) {
+                encode(t, c->text[i], c->bytes[i], mode ? 0 : TD_TOKENIZE_SPECIAL, &got);
+                if (!same_ids(&got, list) && wrong++ < 12) report(names[k], name, c->text[i], c->bytes[i], &got);
+            }
+        }
+        bool wants_bos = !strcmp(names[k], "llama3") || !strcmp(names[k], "scores");
+        assert_int_equal(td_tokenizer_adds_bos(t), wants_bos);
+        assert_true(td_tokenizer_eos(t) >= 0 && td_tokenizer_is_end(t, td_tokenizer_eos(t)) && td_tokenizer_is_special(t, td_tokenizer_eos(t)));
+        cJSON_Delete(expected);
+        td_tokenizer_close(t);
+        td_checkpoint_close(checkpoint);
     }
     free(got.ids);
     close_corpus(c);
@@ -305,7 +341,7 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_encode), cmocka_unit_test(test_decode), cmocka_unit_test(test_broken_bytes),
+        cmocka_unit_test(test_encode), cmocka_unit_test(test_gguf), cmocka_unit_test(test_decode), cmocka_unit_test(test_broken_bytes),
         cmocka_unit_test(test_long_runs), cmocka_unit_test(test_refused), cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -268,10 +268,7 @@ static td_status slice(j_run *run, const j_node *node, j_value *out)
         if (step < -INT32_MAX || step > INT32_MAX) return j_fail(run, "a slice step beyond 32 bits");
     }
     if (v.kind == J_UNDEFINED) return j_fail(run, "'%.*s' is undefined", (int)TD_MIN(v.text.bytes, 80), v.text.text ? v.text.text : "");
-    if (v.kind != J_STRING && v.kind != J_LIST && v.kind != J_TUPLE) {
-        *out = j_undefined(J_TEXT("slice")); /* what the reference gives for what cannot be sliced */
-        return TD_OK;
-    }
+    if (v.kind != J_STRING && v.kind != J_LIST && v.kind != J_TUPLE) return j_fail(run, "'%s' object is not subscriptable", j_type(v));
     j_list *items;
     TD_TRY(j_iterate(run, v, &items));
     int64_t n = (int64_t)items->count, low = step < 0 ? -1 : 0, high = step < 0 ? n - 1 : n;

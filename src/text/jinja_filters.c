@@ -481,6 +481,7 @@ static td_status f_map(j_run *run, j_value v, j_args *args, j_value *out)
     j_list *items;
     j_value attribute = j_arg(args, -1, "attribute", j_none()), otherwise = j_arg(args, -1, "default", j_none());
     const j_builtin *filter = NULL;
+    if (!j_truth(v)) return j_list_new(run, J_LIST, 0, out);
     TD_TRY(j_iterate(run, v, &items));
     if (attribute.kind == J_NONE) {
         if (args->count == 0 || args->positional[0].kind != J_STRING) return j_fail(run, "map requires a filter argument");
@@ -509,6 +510,7 @@ static td_status choose(j_run *run, j_value v, j_args *args, bool by_attribute, 
     j_list *items;
     int used = by_attribute ? 1 : 0;
     const j_builtin *test = NULL;
+    if (!j_truth(v)) return j_list_new(run, J_LIST, 0, out); /* whatever is false has no items */
     TD_TRY(j_iterate(run, v, &items));
     if (args->count < used) return j_fail(run, "expected the name of an attribute");
     if (args->count > used) {

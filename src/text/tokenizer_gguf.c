@@ -93,10 +93,10 @@ static td_status read_tokens(const td_checkpoint *c, td_tokenizer *t)
         if (!td_gguf_array_string(c, KEY("tokens"), i, &text, &bytes)) return td_fail(TD_E_FORMAT, KEY("tokens") "[%zu]: expected a text", i);
         int64_t type = token_type(c, i);
         int32_t id = (int32_t)i;
-        TD_TRY(td_vocab_add(type == TYPE_CONTROL || type == TYPE_USER ? &t->names : &t->bpe.vocab, id, text, bytes));
-        TD_TRY(td_tokenizer_flag(t, id, type == TYPE_CONTROL || type == TYPE_UNKNOWN ? TD_TOKEN_SPECIAL : 0));
-        td_added added = {.id = id, .special = type == TYPE_CONTROL};
-        if (type == TYPE_CONTROL || type == TYPE_USER) TD_TRY(td_added_put(&t->raw, text, bytes, added));
+        bool special = type == TYPE_CONTROL || type == TYPE_UNKNOWN, cut = special || type == TYPE_USER;
+        TD_TRY(td_vocab_add(cut ? &t->names : &t->bpe.vocab, id, text, bytes));
+        TD_TRY(td_tokenizer_flag(t, id, special ? TD_TOKEN_SPECIAL : 0));
+        if (cut) TD_TRY(td_added_put(&t->raw, text, bytes, (td_added){.id = id, .special = special}));
     }
     return TD_OK;
 }

@@ -462,7 +462,7 @@ def random_cases(seed, count):
     rng = random.Random(seed)
     env = environment()
     atoms = list(DATA) + ["1", "0", "-2", "2.5", "'ab'", "''", "[1, 2, 3]", "{'a': 1}", "none", "true", "missing", "(1, 'x')"]
-    filters = ["upper", "lower", "trim", "length", "first", "last", "list", "join('-')", "sort", "reverse", "string", "tojson", "default('x')", "abs", "int", "float", "title", "unique", "sum", "max", "items", "map('string')", "select", "capitalize", "round(1)", "dictsort", "replace('a', 'b')", "indent(2)", "e"]
+    filters = ["upper", "lower", "trim", "length", "first", "last", "list", "join('-')", "sort", "reverse|list", "string", "tojson", "default('x')", "abs", "int", "float", "title", "unique|list", "sum", "max", "map('string')|list", "select|list", "capitalize", "round(1)", "dictsort", "replace('a', 'b')", "string|indent(2)"]
     tests = ["defined", "none", "string", "mapping", "sequence", "iterable", "number", "odd", "true", "boolean", "in l", "eq 1"]
     operators = ["+", "-", "*", "~", "==", "!=", "<", ">=", "and", "or", "in", "not in", "//", "%", "/"]
 
@@ -477,7 +477,7 @@ def random_cases(seed, count):
         if kind == 5:
             return f"({expression(depth - 1)}) is {rng.choice(['', 'not '])}{rng.choice(tests)}"
         if kind == 6:
-            return f"({expression(depth - 1)})[{rng.choice(['0', '-1', '1:', '::-1', ':2', expression(depth - 1)])}]"
+            return f"(({expression(depth - 1)})|string)[{rng.choice(['0', '-1', '1:', '::-1', ':2', expression(depth - 1)])}]"
         if kind == 7:
             return f"{expression(depth - 1)} if {expression(depth - 1)} else {expression(depth - 1)}"
         return f"[{expression(depth - 1)}, {expression(depth - 1)}]"
