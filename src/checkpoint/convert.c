@@ -144,24 +144,28 @@ static td_status find_origin(converter *v, const td_sink_row *row, const td_name
 
 /* ---- types ---- */
 
-/* Whether a small F32 tensor holds only BF16 numbers (it was BF16 before it was in a GGUF). */
-static bool fits_bf16(const origin *from)
+/* Whether a small tensor's numbers are all numbers of `type` (it had that type before it was in a GGUF, which keeps small tensors in F32). */
+static bool fits(const origin *from, td_dtype type)
 {
     for (int64_t p = 0; p < from->parts_count; p++) {
-        if (from->parts[p].type != TD_F32) return from->parts[p].type == TD_BF16;
-        const uint32_t *bits = from->parts[p].data;
-        for (int64_t i = 0; i < td_tensor_elements(&from->parts[p]); i++)
-            if (bits[i] & 0xFFFF) return false;
+        if (from->parts[p].type == type) continue;
+        if (from->parts[p].type != TD_F32) return false;
+        const float *values = from->parts[p].data;
+        for (int64_t i = 0; i < td_tensor_elements(&from->parts[p]); i++) {
+            float again = type == TD_BF16 ? td_bf16_to_f32(td_f32_to_bf16(values[i])) : td_f16_to_f32(td_f32_to_f16(values[i]));
+            if (again != values[i]) return false;
+        }
     }
     return true;
 }
 
-static td_dtype type_of(const converter *v, const td_sink_row *row, td_slot slot, const origin *from)
+/* main: the embedding's type in the output. */
+static td_dtype type_of(const converter *v, const td_sink_row *row, td_slot slot, const origin *from, td_dtype main)
 {
     td_slot_kind kind = td_slot_get_kind(slot);
     if (kind != TD_KIND_MATRIX && kind != TD_KIND_EMBED) {
         if (v->format == TD_FORMAT_GGUF || from->parts_count == 0) return TD_F32; /* other engines want these in F32 */
-        return fits_bf16(from) ? TD_BF16 : from->parts[0].type;
+        return (main == TD_BF16 || main == TD_F16) && fits(from, main) ? main : from->parts[0].type;
     }
     td_dtype wanted = v->quant_given ? v->quant : from->parts[0].type;
     if (wanted == TD_F8_E4M3 || (v->format == TD_FORMAT_SAFETENSORS && td_dtype_block_elements(wanted) > 1)) wanted = TD_BF16;
@@ -257,14 +261,20 @@ static bool make_row(void *arg, size_t item, int64_t row, void *out, float *scra
 static td_status plan(converter *v)
 {
     TD_TRY(td_pump_plan(v->o, v->format, &v->arena, &v->list));
+    td_dtype main = TD_DTYPES;
     for (int pass = 0; pass < 2; pass++) { /* safetensors: types first, then sorted by size, then origins again beside the sorted list */
         v->origins = TD_NEW(&v->arena, origin, v->list.count);
         if (!v->origins) return TD_E_MEMORY;
         for (size_t i = 0; i < v->list.count; i++) {
             bool absent;
             TD_TRY(find_origin(v, &v->list.rows[i], &v->list.items[i].name, &v->origins[i], &absent));
-            if (absent) td_pump_drop(&v->list, i--);
-            else v->list.rows[i].type = type_of(v, &v->list.rows[i], v->list.items[i].name.slot, &v->origins[i]);
+            if (absent) {
+                td_pump_drop(&v->list, i--);
+                continue;
+            }
+            td_dtype type = type_of(v, &v->list.rows[i], v->list.items[i].name.slot, &v->origins[i], main);
+            if (v->list.items[i].name.slot == TD_SLOT_EMBED) main = type; /* planned first */
+            v->list.rows[i].type = type;
         }
         if (v->format == TD_FORMAT_GGUF) break;
         if (pass == 0) TD_TRY(td_pump_sort(&v->list, &v->arena));

@@ -52,7 +52,7 @@ static void pack_scales(uint64_t bits, uint8_t packed[12])
 
 static void q4_k(uint64_t seed, double s, int64_t n, td_q4k_block *out)
 {
-    uint16_t d = td_f32_to_f16((float)(s / (47.5 * 4.61))), dmin = td_f32_to_f16(7.5f * td_f16_to_f32(d));
+    uint16_t d = td_f32_to_f16((float)(s / (48.4 * 4.61))), dmin = td_f32_to_f16(7.5f * td_f16_to_f32(d));
     uint64_t at = 0;
     for (int64_t b = 0; b < n / 256; b++) {
         out[b].d = d;
@@ -64,7 +64,7 @@ static void q4_k(uint64_t seed, double s, int64_t n, td_q4k_block *out)
 
 static void q5_k(uint64_t seed, double s, int64_t n, td_q5k_block *out)
 {
-    uint16_t d = td_f32_to_f16((float)(s / (47.5 * 9.23))), dmin = td_f32_to_f16(15.5f * td_f16_to_f32(d));
+    uint16_t d = td_f32_to_f16((float)(s / (48.4 * 9.23))), dmin = td_f32_to_f16(15.5f * td_f16_to_f32(d));
     uint64_t at = 0;
     for (int64_t b = 0; b < n / 256; b++) {
         out[b].d = d;
@@ -77,7 +77,7 @@ static void q5_k(uint64_t seed, double s, int64_t n, td_q5k_block *out)
 
 static void q6_k(uint64_t seed, double s, int64_t n, td_q6k_block *out)
 {
-    uint16_t d = td_f32_to_f16((float)(s / (79.5 * 18.47)));
+    uint16_t d = td_f32_to_f16((float)(s / (84.1 * 18.48)));
     uint64_t at = 0;
     for (int64_t b = 0; b < n / 256; b++) {
         fill_bits(seed, &at, out[b].low, sizeof out[b].low);

@@ -164,7 +164,7 @@ static td_status put_word(td_vocabulary *v, int64_t id, const char *text, td_wor
 
 td_status td_vocabulary_made_up(const td_outline *o, td_arena *arena, td_vocabulary *out)
 {
-    static const char *const merges[] = {"h e", "i n", "\xC4\xA0 t", "\xC4\xA0t he", "\xC4\xA0 a", "e r", "o n", "r e", "\xC4\xA0 s", "a t", "e n", "\xC4\xA0 o", "o r", "\xC4\xA0 w", "n d", "\xC4\xA0" "a nd"};
+    static const char *const merges[] = {"h e", "i n", "\304\240 t", "\304\240t he", "\304\240 a", "e r", "o n", "r e", "\304\240 s", "a t", "e n", "\304\240 o", "o r", "\304\240 w", "n d", "\304\240a nd"};
     if (o->vocab < 300) return td_fail(TD_E_INVALID, "vocabulary: expected at least 300 tokens for a made-up tokenizer, found %lld", (long long)o->vocab);
     td_vocabulary v = {.arena = arena, .count = o->vocab, .pre = o->family == TD_FAMILY_LLAMA ? "llama-bpe" : o->family == TD_FAMILY_STEP3 || o->family == TD_FAMILY_DEEPSEEK ? "deepseek-v3" : "qwen2",
                        .bos = o->bos, .eos = o->eos[0], .eot = -1, .pad = -1, .merges_count = TD_COUNT(merges)};
