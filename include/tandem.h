@@ -79,6 +79,7 @@ typedef struct {
     uint64_t fingerprint;           /* same model, same layout <=> same value */
     bool has_tokenizer, has_chat_template;
     int32_t bos, eos;               /* -1 when there is none */
+    const char *chat_template;      /* its source, or NULL */
 } td_model_info;
 
 /* Opens a Hugging Face folder or a GGUF file (the first of a split set is enough). NULL or "" opens the model that ships with the program.

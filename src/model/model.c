@@ -189,7 +189,7 @@ static void fill_info(td_loader *loader)
         .dtype = td_dtype_name((td_dtype)common), .layers = c->layers, .d_model = c->d_model, .vocab_size = c->vocab, .context_max = c->context_max, .experts = c->experts,
         .experts_per_token = c->experts ? c->top_k : 0, .parameters = sum.parameters, .weight_bytes = sum.attention + sum.ffn, .attention_bytes = sum.attention, .ffn_bytes = sum.ffn,
         .active_bytes = sum.active, .kv_bytes_per_token = (uint64_t)c->layers * (uint64_t)c->kv_heads * (uint64_t)(c->k_dim + (mla ? 0 : c->v_dim)) * 2, .fingerprint = fingerprint(loader),
-        .has_tokenizer = model->tokenizer != NULL, .has_chat_template = model->chat != NULL,
+        .has_tokenizer = model->tokenizer != NULL, .has_chat_template = model->chat != NULL, .chat_template = model->chat ? td_chat_template_source(model->chat) : NULL,
         .bos = model->tokenizer ? td_tokenizer_bos(model->tokenizer) : end_token(loader->source, "bos_token_id", "tokenizer.ggml.bos_token_id"),
         .eos = model->tokenizer ? td_tokenizer_eos(model->tokenizer) : end_token(loader->source, "eos_token_id", "tokenizer.ggml.eos_token_id"),
     };

@@ -255,5 +255,5 @@ static void whole(td_exchange *x)
     td_buffer_text(&x->out, "}");
 }
 
-const td_shape td_chat_shape = {.name = "chat", .id_prefix = "chatcmpl-", .prepare = prepare, .open = open, .piece = piece, .token = token, .progress = progress,
+const td_shape td_chat_shape = {.name = "chat", .id_prefix = "chatcmpl-", .chats = true, .prepare = prepare, .open = open, .piece = piece, .token = token, .progress = progress,
                                 .end_choice = end_choice, .close = close_stream, .fault = fault, .whole = whole};

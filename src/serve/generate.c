@@ -35,6 +35,8 @@ void td_choice_options(td_choice *c, td_request_options *o, const char *const *s
         .top_p = ask->top_p >= 1 ? 0 : (float)ask->top_p, .min_p = (float)ask->min_p, .seed = c->seed,
         .logprobs = ask->logprobs ? (int)ask->top_logprobs + 1 : 0, .prompt_logprobs = ask->echo && ask->logprobs, .want_progress = ask->return_progress && ask->stream,
         .time_max_ms = ask->time_max_ms && ask->time_max_ms < limit_ms ? ask->time_max_ms : limit_ms, .notify = td_exchange_notify, .notify_user = x->slot};
+    o->keep_special = c->splitter != NULL;
+    td_constrain_adjust(c, o);
     if (x->shape->adjust) x->shape->adjust(c, o);
 }
 
@@ -88,7 +90,9 @@ static void take_token(td_choice *c, const td_event *e)
     }
     if (x->shape->token && (x->ask.logprobs || x->ask.return_tokens)) x->shape->token(c, e);
     if (e->from_prompt) return;
-    td_splitter_put(c, e->text, e->text_bytes);
+    td_splitter_put(c, e->text, td_splitter_visible(c, e));
+    c->reasoning_tokens += td_splitter_reasons(c);
+    if (td_splitter_enough(c)) td_request_cancel(atomic_load(&c->request));
     bool noted = c->logprobs.bytes || c->lp[0].bytes || c->tokens_json.bytes;
     if (x->ask.stream && noted && x->out.bytes == before) x->shape->piece(c, &no_text);
 }
@@ -96,7 +100,7 @@ static void take_token(td_choice *c, const td_event *e)
 static void note_finish(td_choice *c, const td_event *e)
 {
     td_metrics *m = &c->exchange->server->metrics;
-    c->finish = e->finish;
+    c->finish = e->finish == TD_FINISH_CANCELLED && td_splitter_enough(c) ? TD_FINISH_STOP : e->finish;
     c->status = e->status;
     if (e->finish == TD_FINISH_ERROR) snprintf(c->message, sizeof c->message, "%s", e->message ? e->message : "the engine gave up");
     c->prompt_tokens = e->prompt_tokens;

@@ -376,5 +376,5 @@ static void whole(td_exchange *x)
     td_buffer_text(&x->out, "}");
 }
 
-const td_shape td_messages_shape = {.name = "messages", .id_prefix = "msg_", .anthropic = true, .prepare = prepare, .open = open, .piece = piece, .end_choice = end_choice, .close = close_stream,
+const td_shape td_messages_shape = {.name = "messages", .id_prefix = "msg_", .anthropic = true, .chats = true, .prepare = prepare, .open = open, .piece = piece, .end_choice = end_choice, .close = close_stream,
                                     .fault = fault, .whole = whole};

@@ -415,5 +415,5 @@ static void forget(td_exchange *x)
     if (s) td_buffer_free(&s->done);
 }
 
-const td_shape td_responses_shape = {.name = "responses", .id_prefix = "resp_", .keeps_text = true, .prepare = prepare, .open = open, .piece = piece, .end_choice = end_choice, .close = close_stream,
+const td_shape td_responses_shape = {.name = "responses", .id_prefix = "resp_", .keeps_text = true, .chats = true, .prepare = prepare, .open = open, .piece = piece, .end_choice = end_choice, .close = close_stream,
                                      .fault = fault, .whole = whole, .forget = forget};

@@ -65,6 +65,7 @@ typedef struct { td_piece_kind kind; int call; const char *text; size_t bytes; }
 typedef struct {
     const char *name;                                          /* label in metrics and logs */
     const char *id_prefix;                                     /* "chatcmpl-" */
+    bool chats;                                                /* text is split into reasoning, content and tool calls */
     bool keeps_text;                                           /* streams need the whole text at the end, too */
     bool anthropic;                                            /* errors in Anthropic's shape */
     td_status (*prepare)(td_exchange *x);                      /* worker thread: fields -> x->prompts, x->choices */
@@ -194,6 +195,9 @@ struct td_server {
     const td_model_info *info;
     const char *name;
     int context_max;
+    int call_format;                             /* td_call_format of the chat template */
+    bool reasons;                                /* the template knows <think> */
+    uint8_t *hidden;                             /* one bit a token: split.c */
     int64_t started_ns, started_s;
     char *tls_cert, *tls_key;
     unsigned char (*keys)[32];                   /* BLAKE2b of each key */
@@ -312,10 +316,18 @@ int64_t td_usage_generated(const td_exchange *x, int64_t *reasoning);
 char *td_token_text(const td_server *server, int32_t token, size_t *bytes);
 void td_token_bytes(td_buffer *out, const char *text, size_t bytes); /* JSON array of bytes, or null when the token is no whole character */
 
+td_status td_splitter_prepare(td_server *server); /* at attach: call format, special tokens */
 td_status td_splitter_open(td_choice *c);
 void td_splitter_put(td_choice *c, const char *text, size_t bytes);
 void td_splitter_end(td_choice *c);
 void td_splitter_close(td_choice *c);
+size_t td_splitter_visible(const td_choice *c, const td_event *event);
+bool td_splitter_reasons(const td_choice *c); /* the last text was reasoning */
+bool td_splitter_enough(const td_choice *c);  /* parallel_tool_calls is false and a call is complete */
+
+/* constrain.c: what the sampler may not choose */
+td_status td_constrain_open(td_choice *c, bool starts_in_reasoning);
+void td_constrain_adjust(td_choice *c, td_request_options *o);
 
 /* admit.c */
 td_status td_admit_queue(td_exchange *x);          /* all choices or none: TD_E_FULL */

@@ -178,6 +178,7 @@ td_status td_server_attach(td_server *server, td_engine *engine, td_model *model
     server->name = server->options.model_name ? server->options.model_name : server->info->name && *server->info->name ? server->info->name : "default";
     int context = server->options.context_max ? server->options.context_max : 32768;
     server->context_max = server->info->context_max > 0 ? TD_MIN(context, server->info->context_max) : context;
+    TD_TRY(td_splitter_prepare(server));
     td_server_phase loading = TD_SERVER_LOADING;
     atomic_compare_exchange_strong(&server->phase, &loading, TD_SERVER_READY);
     return TD_OK;

@@ -60,6 +60,8 @@ td_status td_answer_props(td_exchange *x)
     td_engine_get_stats(server->engine, &stats);
     td_buffer_text(&x->out, "{\"model_alias\":");
     td_body_text(&x->out, server->name);
+    td_buffer_text(&x->out, ",\"chat_template\":");
+    td_body_text(&x->out, server->info->chat_template ? server->info->chat_template : "");
     td_buffer_format(&x->out, ",\"total_slots\":%d,\"queue_max\":%d,\"n_ctx\":%d,\"has_chat_template\":%s,\"modalities\":{\"vision\":false,\"audio\":false},\"build_info\":\"tandem %s\",", server->options.requests_max,
                      server->options.queue_max, server->context_max, server->info->has_chat_template ? "true" : "false", td_version());
     td_buffer_format(&x->out, "\"default_generation_settings\":{\"n_ctx\":%d,\"params\":{\"temperature\":1.0,\"top_p\":1.0,\"top_k\":0,\"min_p\":0.0,\"seed\":-1}},\"engine\":{\"threads\":%d,\"micro_batches\":%d,\"isa\":\"%s\",",

@@ -289,6 +289,7 @@ static td_status take_nothing(td_exchange *x, const td_field *f, const cJSON *va
     {"parallel_tool_calls", TD_KIND_BOOL, 0, 0, AT(parallel_tool_calls), NULL, "false: the answer ends after the first call."},                                 \
     {"reasoning_effort", TD_KIND_STRING, 1, 16, AT(reasoning_effort), take_effort, "Handed to the chat template; \"none\" also sets enable_thinking to false."},\
     {"reasoning_format", TD_KIND_STRING, 1, 16, AT(reasoning_format), take_reasoning_format, "auto and deepseek: reasoning_content; none: all in content."},     \
+    {"thinking_budget_tokens", TD_KIND_INT, 1, WHOLE_MAX, AT(thinking_budget), NULL, "Thinking ends after so many tokens."},                                           \
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."}
 
 static const td_field chat[] = {

@@ -9,6 +9,7 @@
 struct td_chat_template {
     j_pool pool;        /* tree and literals */
     j_node *root;
+    char *source;       /* in the pool */
     char *bos, *eos;    /* owned; NULL: not known */
 };
 
@@ -18,7 +19,8 @@ td_status td_chat_template_compile(const char *source, size_t bytes, td_chat_tem
     if (!chat) return td_fail(TD_E_MEMORY, "template: no memory");
     chat->pool.arena.name = "chat template";
     chat->pool.limit = J_MEMORY_MAX;
-    td_status status = j_parse(&chat->pool, source, bytes, &chat->root);
+    chat->source = td_arena_text(&chat->pool.arena, source, bytes);
+    td_status status = chat->source ? j_parse(&chat->pool, source, bytes, &chat->root) : TD_E_MEMORY;
     if (status < 0) {
         td_chat_template_close(chat);
         return status;
@@ -26,6 +28,8 @@ td_status td_chat_template_compile(const char *source, size_t bytes, td_chat_tem
     *out = chat;
     return TD_OK;
 }
+
+const char *td_chat_template_source(const td_chat_template *chat) { return chat->source; }
 
 void td_chat_template_close(td_chat_template *chat)
 {

@@ -12,6 +12,8 @@ td_status td_chat_template_compile(const char *source, size_t bytes, td_chat_tem
 /* The template of a checkpoint: chat_template.jinja, tokenizer_config.json "chat_template" (string, or list: the one named "default"), or
  * tokenizer.chat_template of GGUF; bos_token and eos_token are taken along. TD_E_NOT_FOUND when there is none. */
 td_status td_chat_template_open(const td_checkpoint *checkpoint, td_chat_template **out);
+/* The source as it was compiled, NUL-terminated; lives as long as the template. */
+const char *td_chat_template_source(const td_chat_template *chat);
 void td_chat_template_close(td_chat_template *chat);
 
 /* Renders with variables {messages, add_generation_prompt, bos_token, eos_token} and the members of context (may be NULL). Bounded: at most 16 MiB of output

@@ -49,7 +49,8 @@ td_status td_model_open(const char *path, const td_model_options *options, td_mo
     }
     td_model *model = calloc(1, sizeof *model);
     model->info = (td_model_info){.path = "fake", .format = "gguf", .family = "fake", .name = "fake", .dtype = "f32", .layers = LAYERS, .d_model = WIDTH, .vocab_size = VOCAB, .context_max = CONTEXT,
-        .experts = 8, .experts_per_token = 2, .parameters = 1, .weight_bytes = 4, .fingerprint = 0xFA4E, .has_tokenizer = true, .has_chat_template = true, .bos = 1, .eos = 0};
+        .experts = 8, .experts_per_token = 2, .parameters = 1, .weight_bytes = 4, .fingerprint = 0xFA4E, .has_tokenizer = true, .has_chat_template = true, .bos = 1, .eos = 0,
+        .chat_template = "<think> <tool_call>"};
     *out = model;
     return TD_OK;
 }
@@ -162,6 +163,13 @@ static void step(td_request *r)
     if (contains(r, "NEVER")) return;
     if (contains(r, "FAULT") && r->made_count == 3) { finish(r, TD_FINISH_ERROR); return; }
     int32_t token = choose(r);
+    if (r->o.logits_fn) {
+        float logits[VOCAB] = {0};
+        logits[token] = 1;
+        if (!r->o.logits_fn(r->o.logits_user, r->made, r->made_count, logits, VOCAB)) { finish(r, TD_FINISH_STOP); return; }
+        for (int i = 0; i < VOCAB; i++)
+            if (logits[i] > logits[token]) token = i;
+    }
     r->made[r->made_count++] = token;
     r->engine->stats.decoded_tokens++;
     if (token == 0 && !r->o.ignore_eos) { finish(r, TD_FINISH_EOS); return; }

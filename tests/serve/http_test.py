@@ -102,6 +102,92 @@ def tokens_and_templates():
         assert s.post("/apply-template", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]})[1] == {"prompt": "<user>ab\n<assistant>"}
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}, {"type": "function", "function": {"name": "g"}}]
+CALLS = 'Let me see.\n<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>\n<tool_call>{"name": "g", "arguments": {}}</tool_call>'
+
+
+def joined(events):
+    """A stream's deltas put together again, as clients do."""
+    message = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for e in events[:-1]:
+        delta = e["choices"][0]["delta"]
+        for part in ("content", "reasoning_content"):
+            message[part] += delta.get(part) or ""
+        for call in delta.get("tool_calls", []):
+            if call["index"] == len(message["tool_calls"]):
+                message["tool_calls"].append({"id": call["id"], "name": call["function"]["name"], "arguments": ""})
+            message["tool_calls"][call["index"]]["arguments"] += call["function"].get("arguments", "")
+    return message
+
+
+@test
+def reasoning_is_split():
+    with Server(FAKE) as s:
+        ask = say("<think>\nhm, so\n</think>\n\nthe answer")
+        message = s.post(CHAT, ask)[1]["choices"][0]["message"]
+        assert message["content"] == "the answer" and message["reasoning_content"] == "hm, so", message
+        streamed = joined(s.stream(CHAT, ask))
+        assert streamed["content"] == "the answer" and streamed["reasoning_content"] == "hm, so"
+        usage = s.post(CHAT, ask)[1]["usage"]
+        assert 0 < usage["completion_tokens_details"]["reasoning_tokens"] < usage["completion_tokens"]
+        assert s.post(CHAT, {**ask, "reasoning_format": "none"})[1]["choices"][0]["message"]["content"].startswith("<think>")
+        inside = s.post(CHAT, {**say("hm</think>yes"), "reasoning_effort": "high"})[1]["choices"][0]["message"]
+        assert (inside["reasoning_content"], inside["content"]) == ("hm", "yes"), "the prompt ended inside <think>"
+        blocks = s.post("/v1/messages", {**ask, "max_tokens": 99})[1]["content"]
+        assert [b["type"] for b in blocks] == ["thinking", "text"] and blocks[0]["thinking"] == "hm, so"
+        items = s.post("/v1/responses", {"input": "SAY:<think>a</think>b|"})[1]["output"]
+        assert [i["type"] for i in items] == ["reasoning", "message"] and items[0]["content"][0]["text"] == "a"
+
+
+@test
+def thinking_has_a_budget():
+    with Server(FAKE) as s:
+        ask = {**say("x" * 50), "max_tokens": 80, "thinking": {"type": "enabled"}}
+        free = s.post("/v1/messages", ask)[1]["content"]
+        assert free[0]["thinking"] == "x" * 50
+        held = s.post("/v1/messages", {**ask, "thinking": {"type": "enabled", "budget_tokens": 10}})[1]["content"]
+        assert held[0]["type"] == "thinking" and len(held[0]["thinking"]) <= 10 and held[1]["type"] == "text", held
+
+
+@test
+def tool_calls_in_every_shape():
+    with Server(FAKE) as s:
+        ask = say(CALLS, tools=TOOLS)
+        choice = s.post(CHAT, ask)[1]["choices"][0]
+        calls = choice["message"]["tool_calls"]
+        assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] == "Let me see."
+        assert [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in calls] == [("f", {"a": 1}), ("g", {})] and calls[0]["id"] != calls[1]["id"]
+        streamed = joined(s.stream(CHAT, ask))
+        assert [(c["name"], json.loads(c["arguments"])) for c in streamed["tool_calls"]] == [("f", {"a": 1}), ("g", {})]
+        one = s.post(CHAT, {**ask, "parallel_tool_calls": False})[1]["choices"][0]
+        assert len(one["message"]["tool_calls"]) == 1 and one["finish_reason"] == "tool_calls"
+        for off in ({}, {"tools": TOOLS, "tool_choice": "none"}):
+            assert s.post(CHAT, {**say(CALLS), **off})[1]["choices"][0]["message"]["content"] == CALLS, "without tools text is text"
+        back = [*ask["messages"], choice["message"], *({"role": "tool", "tool_call_id": c["id"], "content": "4"} for c in calls), {"role": "user", "content": "SAY:thanks|"}]
+        assert s.post(CHAT, {"messages": back, "tools": TOOLS})[1]["choices"][0]["message"]["content"] == "thanks"
+        flat = [{"type": "function", **t["function"]} for t in TOOLS]
+        output = s.post("/v1/responses", {"input": f"SAY:{CALLS}|", "tools": flat})[1]["output"]
+        assert [i["type"] for i in output] == ["message", "function_call", "function_call"] and json.loads(output[1]["arguments"]) == {"a": 1}
+        named = [{"name": t["function"]["name"], "input_schema": {"type": "object"}} for t in TOOLS]
+        answer = s.post("/v1/messages", {**say(CALLS), "max_tokens": 500, "tools": named})[1]
+        assert answer["stop_reason"] == "tool_use" and [b["type"] for b in answer["content"]] == ["text", "tool_use", "tool_use"] and answer["content"][1]["input"] == {"a": 1}
+        events = s.stream("/v1/messages", {**say(CALLS), "max_tokens": 500, "tools": named})
+        assert "".join(d["delta"]["partial_json"] for n, d in events if n == "content_block_delta" and d["index"] == 1) == '{"a": 1}'
+
+
+@test
+def what_cannot_be_parsed_is_not_lost():
+    with Server(FAKE) as s:
+        cut = s.post(CHAT, say('<tool_call>{"name": "f", "arguments": {"a": 1', tools=TOOLS))[1]["choices"][0]
+        assert cut["message"]["tool_calls"][0]["function"]["arguments"] == '{"a": 1' and "ends inside" in cut["warning"], cut
+        broken = "Well <tool_call>no call</tool_call> end"
+        choice = s.post(CHAT, say(broken, tools=TOOLS))[1]["choices"][0]
+        assert choice["message"]["content"] == broken and choice["finish_reason"] == "stop" and choice["warning"], choice
+        events = s.stream(CHAT, say(broken, tools=TOOLS))
+        assert joined(events)["content"] == broken and events[-2]["choices"][0]["warning"] == choice["warning"]
+        assert s.metrics()["tandem_parser_warnings_total"] == 3
+
+
 @test
 def loading_then_ready():
     with Server(FAKE, env={"FAKE_LOAD_MS": "600"}, ready=False) as s:
