@@ -130,6 +130,9 @@ static void put_layer(const td_crew *crew, int layer, td_buffer *out)
             if (load[e] > load[hottest]) hottest = e;
         }
         td_buffer_format(out, ",\"hottest_expert\":%d,\"hottest_share\":%.3f", hottest, total ? (double)load[hottest] / (double)total : 0);
+        td_buffer_text(out, ",\"load\":[");
+        for (int e = 0; e < crew->shape.experts; e++) td_buffer_format(out, "%s%u", e ? "," : "", load[e]);
+        td_buffer_text(out, "]");
     }
     td_buffer_text(out, "}");
 }
