@@ -238,7 +238,7 @@ static td_status parse_class(gbnf *p, sequence *s)
         count++;
     }
     p->at++;
-    int rule;
+    int rule = -1;
     TD_TRY(class_rule(p->g, ranges, count, negated, &rule));
     return put_element(s, (td_element){.kind = TD_ELEMENT_RULE, .rule = (uint32_t)rule});
 }
@@ -247,7 +247,7 @@ static td_status parse_class(gbnf *p, sequence *s)
 static td_status repeat(gbnf *p, sequence *s, size_t from, int low, int high)
 {
     td_grammar *g = p->g;
-    int unit, tail = -1;
+    int unit = -1, tail = -1;
     TD_TRY(new_rule(g, &unit));
     TD_TRY(add_alternative(g, unit, s->items + from, s->count - from));
     s->count = from;
@@ -259,7 +259,7 @@ static td_status repeat(gbnf *p, sequence *s, size_t from, int low, int high)
         TD_TRY(add_alternative(g, tail, NULL, 0));
     }
     for (int i = low; i < high; i++) {
-        int next;
+        int next = -1;
         TD_TRY(new_rule(g, &next));
         td_element both[] = {one, {.kind = TD_ELEMENT_RULE, .rule = (uint32_t)TD_MAX(tail, 0)}};
         TD_TRY(add_alternative(g, next, both, tail < 0 ? 1 : 2));
@@ -316,12 +316,12 @@ static td_status parse_sequence(gbnf *p, sequence *s, bool nested)
         if (c == '"') TD_TRY(parse_literal(p, s));
         else if (c == '[') TD_TRY(parse_class(p, s));
         else if (c == '.') {
-            int rule;
+            int rule = -1;
             p->at++;
             TD_TRY(class_rule(p->g, NULL, 0, true, &rule));
             TD_TRY(put_element(s, (td_element){.kind = TD_ELEMENT_RULE, .rule = (uint32_t)rule}));
         } else if (c == '(') {
-            int rule;
+            int rule = -1;
             if (++p->depth > DEPTH_MAX) return gbnf_fail(p, "groups are nested deeper than 64");
             p->at++;
             TD_TRY(new_rule(p->g, &rule));
