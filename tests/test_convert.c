@@ -382,6 +382,25 @@ static bool random_configuration(td_random *random, td_buffer *out)
     return !out->failed;
 }
 
+/* transformers 5 writes num_local_experts and rope_parameters. */
+static void new_spellings_of_keys(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"model_type\":\"qwen3_moe\",\"num_hidden_layers\":2,\"hidden_size\":32,\"vocab_size\":64,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"intermediate_size\":32,"
+                               "\"num_local_experts\":6,\"num_experts_per_tok\":2,\"moe_intermediate_size\":32,\"rope_parameters\":{\"rope_theta\":5000.0,\"rope_type\":\"linear\",\"factor\":2.0}}";
+    synth("keys", "llama3-8b", "f32", "safetensors", 1, 64);
+    FILE *f = fopen(in_folder("keys/config.json"), "wb");
+    assert_non_null(f);
+    fwrite(text, 1, sizeof text - 1, f);
+    fclose(f);
+    td_checkpoint *c = open_checkpoint("keys");
+    td_outline *o = malloc(sizeof *o);
+    check(td_outline_read(c, o));
+    assert_true(o->experts == 6 && o->rope == TD_ROPE_LINEAR && o->rope_factor == 2 && o->rope_theta == 5000 && o->head_dim == 8);
+    free(o);
+    td_checkpoint_close(c);
+}
+
 static void nonsense_configurations(void **state)
 {
     (void)state;
@@ -428,7 +447,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_family_there_and_back), cmocka_unit_test(quantising), cmocka_unit_test(fp8_is_scaled), cmocka_unit_test(tokenizers_come_along),
         cmocka_unit_test(random_rows_have_their_deviation), cmocka_unit_test(same_seed_same_file), cmocka_unit_test(wrong_options_and_cancelling), cmocka_unit_test(full_disk),
-        cmocka_unit_test(damaged_sources), cmocka_unit_test(nonsense_configurations),
+        cmocka_unit_test(damaged_sources), cmocka_unit_test(new_spellings_of_keys), cmocka_unit_test(nonsense_configurations),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

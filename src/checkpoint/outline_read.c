@@ -215,7 +215,7 @@ static void read_config(source *s, td_outline *o, const char *type)
         o->head_dim = size_of(s, "head_dim", 1, o->heads > 0 ? o->d_model / o->heads : 0);
     }
     if (o->family == TD_FAMILY_QWEN3_MOE) {
-        o->experts = size_of(s, "num_experts", 1, -1);
+        o->experts = size_of(s, item(s, "num_local_experts") ? "num_local_experts" : "num_experts", 1, -1); /* transformers 5 writes the former */
         o->top_k = size_of(s, "num_experts_per_tok", 1, -1);
         o->d_expert = size_of(s, "moe_intermediate_size", 1, -1);
         o->norm_topk = flag_of(s, "norm_topk_prob", false);
