@@ -204,6 +204,7 @@ static td_status read_vocab(const cJSON *model, td_bpe *bpe)
 {
     const cJSON *item, *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
     if (!cJSON_IsObject(vocab)) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab: expected an object");
+    if (!vocab->child) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab: expected an object of tokens, found no token");
     cJSON_ArrayForEach(item, vocab) {
         if (!cJSON_IsNumber(item) || item->valuedouble != (double)(int64_t)item->valuedouble) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab '%.40s': expected an id", item->string);
         TD_TRY(td_vocab_add(&bpe->vocab, (int64_t)item->valuedouble, item->string, strlen(item->string)));
@@ -298,6 +299,7 @@ static td_status read_added(const cJSON *item, td_tokenizer *t, td_pipeline_scra
 static td_status read_added_tokens(const cJSON *root, td_tokenizer *t)
 {
     const cJSON *item, *list = cJSON_GetObjectItemCaseSensitive(root, "added_tokens");
+    if (list && !cJSON_IsNull(list) && !cJSON_IsArray(list)) return td_fail(TD_E_FORMAT, "tokenizer.json: added_tokens: expected a list, found something else");
     td_pipeline_scratch scratch;
     td_status status = td_pipeline_scratch_open(&scratch);
     cJSON_ArrayForEach(item, list) if (status == TD_OK) status = read_added(item, t, &scratch);
