@@ -103,6 +103,7 @@ static void lose_peer(td_crew *crew, int index, bool hang_up, const char *why)
         crew->stats.workers_lost++;
         td_log(TD_LOG_WARN, "link", "worker %s is lost: %s", peer->address, why);
     } else {
+        if (strstr(why, "no buffer")) td_log(TD_LOG_WARN, "link", "worker %s: %s", peer->address, why);
         td_log(expected ? TD_LOG_INFO : TD_LOG_DEBUG, "link", "worker %s: %s", peer->address, why);
     }
     set_state(crew, peer, TD_PEER_AWAY);

@@ -27,7 +27,7 @@
 #include "base/log.h"
 #include "link/transport.h"
 
-enum { CONNS_MAX = 256, REQUESTS_WAITING_MAX = 32, RECEIVES_MAX = 8, AM_ID = 7 };
+enum { CONNS_MAX = 256, REQUESTS_WAITING_MAX = 32, RECEIVES_MAX = 8, SENDS_MAX = 512, AM_ID = 7 };
 #define LINGER_NS ((int64_t)5000000)
 #define LINGER_MAX_NS ((int64_t)300000000)
 
@@ -45,6 +45,9 @@ typedef struct {
 /* A large message that UCX hands over by rendezvous (RDMA only). */
 typedef struct { struct td_ucx *owner; uint8_t *buffer; int conn; size_t bytes; bool used; } receive_slot;
 
+/* A buffer on its way. UCX may never report a send whose endpoint was closed by force: then the buffer is given back when the connection is. */
+typedef struct { void *buffer; int slot; uint32_t ticket; } send_slot;
+
 typedef struct td_ucx {
     td_transport base;
     ucp_context_h context;
@@ -58,10 +61,12 @@ typedef struct td_ucx {
     ucp_conn_request_h knocking[REQUESTS_WAITING_MAX];
     int knocking_count;
     receive_slot receives[RECEIVES_MAX];
+    send_slot sends[SENDS_MAX];
+    int next_send;
     bool happened;
 } td_ucx;
 
-typedef struct { td_ucx *owner; void *buffer; int slot; } send_record; /* in UCX's request memory */
+typedef struct { td_ucx *owner; int index; uint32_t ticket; } send_record; /* in UCX's request memory: which of the sends */
 
 static int conn_id(const td_ucx *u, int slot) { return u->conns[slot].generation * CONNS_MAX + slot; }
 
@@ -108,9 +113,14 @@ static void on_knock(ucp_conn_request_h request, void *arg)
     else u->knocking[u->knocking_count++] = request;
 }
 
-static void sent(td_ucx *u, int slot, void *buffer)
+/* The send is over; false: it was over before. */
+static void sent(td_ucx *u, int index, uint32_t ticket)
 {
-    u->conns[slot].sending--;
+    send_slot *send = &u->sends[index];
+    void *buffer = send->buffer;
+    if (!buffer || send->ticket != ticket) return;
+    send->buffer = NULL;
+    u->conns[send->slot].sending--;
     u->happened = true;
     if (u->base.events.sent) u->base.events.sent(u->base.events.user, buffer);
 }
@@ -120,7 +130,27 @@ static void on_sent(void *request, ucs_status_t status, void *user_data)
     send_record record = *(send_record *)request;
     (void)status, (void)user_data; /* a failure also reaches on_error */
     ucp_request_free(request);
-    sent(record.owner, record.slot, record.buffer);
+    sent(record.owner, record.index, record.ticket);
+}
+
+/* -1: too many are under way. */
+static int take_send(td_ucx *u, int slot, void *buffer)
+{
+    for (int i = 0; i < SENDS_MAX; i++) {
+        int index = (u->next_send + i) % SENDS_MAX;
+        if (u->sends[index].buffer) continue;
+        u->next_send = index + 1;
+        u->sends[index] = (send_slot){buffer, slot, u->sends[index].ticket + 1};
+        u->conns[slot].sending++;
+        return index;
+    }
+    return -1;
+}
+
+static void give_up_sends(td_ucx *u, int slot)
+{
+    for (int i = 0; i < SENDS_MAX; i++)
+        if (u->sends[i].buffer && u->sends[i].slot == slot) sent(u, i, u->sends[i].ticket);
 }
 
 static void deliver(td_ucx *u, int conn, const uint8_t *data, size_t bytes)
@@ -270,6 +300,7 @@ static void tend_conns(td_ucx *u)
         bool again = c->ep == NULL;
         if (c->ep) end_endpoint(u, c); /* completes its sends; if not at once, then soon */
         if (c->sending == 0 || again) {
+            give_up_sends(u, i);
             c->state = CONN_FREE;
             u->busy--;
         } else {
@@ -301,14 +332,16 @@ static bool ux_send(td_transport *t, int conn, const void *data, size_t bytes, v
     conn_slot *c = conn_of(u, conn);
     if (!c || c->state != CONN_OPEN) return false;
     ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_AM_SEND_FLAG_REPLY, .cb.send = on_sent};
-    c->sending++;
+    int index = take_send(u, conn % CONNS_MAX, buffer);
+    if (index < 0) return false;
+    uint32_t ticket = u->sends[index].ticket;
     ucs_status_ptr_t request = ucp_am_send_nbx(c->ep, AM_ID, NULL, 0, data, bytes, &param);
     if (request && !UCS_PTR_IS_ERR(request)) {
-        *(send_record *)request = (send_record){u, buffer, conn % CONNS_MAX};
+        *(send_record *)request = (send_record){u, index, ticket};
         return true;
     }
     if (UCS_PTR_IS_ERR(request)) break_conn(u, c, ucs_status_string(UCS_PTR_STATUS(request)));
-    sent(u, conn % CONNS_MAX, buffer);
+    sent(u, index, ticket);
     return true;
 }
 

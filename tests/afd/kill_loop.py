@@ -37,7 +37,7 @@ def main():
             victim.start()
             if streams.process.poll() is not None:
                 break
-        result = streams.finish()
+        result = streams.finish(timeout=60)
         print(json.dumps({"kills": a.kills, "seconds": round(time.time() - start, 1), "requests": result["done"], "failed": result["failed"], "different": result["different"], "tokens": result["tokens"],
                           "workers_lost": result["workers"]["workers_lost"], "flights_repeated": result["workers"]["retries"]}))
         afd.require(result["workers"]["workers_lost"] >= a.kills // 2, "the kills were not noticed")
