@@ -260,6 +260,16 @@ void td_request_free(td_request *request);   /* cancels when needed; NULL is all
 /* Logits of every position of a sequence: float32 [count, vocab_size], row i predicts the token after tokens[i]. Goes through the ordinary scheduler. */
 td_status td_engine_logits(td_engine *engine, const int32_t *tokens, size_t count, float *logits);
 
+/* ---- constrained sampling ------------------------------------------------------------------------------------------------------------ */
+
+/* What the text of one request must be. kind: "gbnf" (the start rule is root), "json_schema", "json_object" (any; text is not read), "regex" (matched as a
+ * whole). The model must outlive it. Errors: TD_E_INVALID (syntax, with its place), TD_E_UNSUPPORTED (what cannot be enforced, by name), TD_E_MEMORY. */
+typedef struct td_constraint td_constraint;
+td_status td_constraint_open(td_model *model, const char *kind, const char *text, size_t bytes, td_constraint **out);
+/* A td_logits_fn whose user is the constraint: give both to one request. */
+bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, float *logits, int vocab_size);
+void td_constraint_close(td_constraint *constraint); /* after the request; NULL is allowed */
+
 /* ---- serve: HTTP ---------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct td_server td_server;

@@ -1,5 +1,6 @@
 /* model.c - opening a model: checkpoint, family, description, the tables of the wings, tokenizer and chat template; and what it says about itself. */
 #define _GNU_SOURCE
+#include "text/grammar.h"
 #include "model/model.h"
 
 #include <stdio.h>
@@ -273,6 +274,7 @@ td_status td_model_open(const char *path, const td_model_options *options, td_mo
 void td_model_close(td_model *model)
 {
     if (!model) return;
+    td_grammar_vocab_close(model->grammar_vocab);
     td_tokenizer_close(model->tokenizer);
     td_chat_template_close(model->chat);
     td_checkpoint_close(model->checkpoint);

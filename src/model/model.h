@@ -82,6 +82,7 @@ struct td_model {
     td_checkpoint *checkpoint;           /* owned */
     td_tokenizer *tokenizer;             /* owned; NULL when the checkpoint has none */
     td_chat_template *chat;              /* owned; NULL likewise */
+    struct td_grammar_vocab *grammar_vocab; /* owned; NULL until a grammar was used: constraint.c */
     td_arena arena;                      /* load: converted weights, norms, tables */
     td_model_info info;
 };

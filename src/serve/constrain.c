@@ -1,5 +1,5 @@
 /*
- * constrain.c - what a request forbids its sampler, token by token: thinking beyond its budget. Runs on the decoding thread, over memory that lives as long
+ * constrain.c - what a request forbids its sampler, token by token: thinking beyond its budget, and text outside its grammar. Runs on the decoding thread, over memory that lives as long
  * as the request (td_held).
  */
 #include <math.h>
@@ -18,6 +18,8 @@ typedef struct {
     size_t began;         /* tokens before thinking began */
     size_t forced;        /* tokens of `close` that were forced */
     bool inside, over;
+    size_t start;         /* tokens before the grammar begins: thinking is free */
+    td_constraint *grammar;
 } td_mask;
 
 static bool ends_with(const int32_t *tokens, size_t count, const mark *m)
@@ -33,17 +35,25 @@ static void force(float *logits, int vocab, int32_t token)
     logits[token] = isfinite(own) ? own : 0;
 }
 
-static bool limit_thinking(void *user, const int32_t *tokens, size_t count, float *logits, int vocab)
+static void follow_thinking(td_mask *m, const int32_t *tokens, size_t count)
 {
-    td_mask *m = user;
     for (; m->seen < count && !m->over; m->seen++) {
-        if (m->inside && ends_with(tokens, m->seen + 1, &m->close)) m->over = true;
-        else if (!m->inside && ends_with(tokens, m->seen + 1, &m->open)) {
+        if (m->inside && ends_with(tokens, m->seen + 1, &m->close)) {
+            m->over = true;
+            m->start = m->seen + 1;
+        } else if (!m->inside && !m->grammar && ends_with(tokens, m->seen + 1, &m->open)) {
             m->inside = true;
             m->began = m->seen + 1;
         }
     }
-    if (!m->over && m->inside && (m->forced || count - m->began >= m->budget) && m->forced < m->close.count) force(logits, vocab, m->close.ids[m->forced++]);
+}
+
+static bool mask_logits(void *user, const int32_t *tokens, size_t count, float *logits, int vocab)
+{
+    td_mask *m = user;
+    follow_thinking(m, tokens, count);
+    if (m->grammar && (m->over || !m->inside)) return td_constraint_mask(m->grammar, tokens + m->start, count - m->start, logits, vocab);
+    if (m->budget && !m->over && m->inside && (m->forced || count - m->began >= m->budget) && m->forced < m->close.count) force(logits, vocab, m->close.ids[m->forced++]);
     return true;
 }
 
@@ -56,7 +66,7 @@ static td_status find_mark(const td_server *server, const char *text, mark *out)
 td_status td_constrain_open(td_choice *c, bool starts_in_reasoning)
 {
     td_exchange *x = c->exchange;
-    if (!x->ask.thinking_budget) return TD_OK;
+    if (!x->ask.thinking_budget && !x->ask.grammar_kind) return TD_OK;
     td_held *held = c->held ? c->held : calloc(1, sizeof *held);
     td_mask *m = calloc(1, sizeof *m);
     c->held = held;
@@ -66,6 +76,10 @@ td_status td_constrain_open(td_choice *c, bool starts_in_reasoning)
     }
     held->mask = m;
     *m = (td_mask){.budget = (size_t)x->ask.thinking_budget, .inside = starts_in_reasoning};
+    if (x->ask.grammar_kind) {
+        td_status status = td_constraint_open(x->server->model, x->ask.grammar_kind, x->ask.grammar_text, strlen(x->ask.grammar_text), &m->grammar);
+        if (status < 0) return td_serve_refuse_status(x, status, x->ask.grammar_param);
+    }
     TD_TRY(find_mark(x->server, "<think>", &m->open));
     return find_mark(x->server, "</think>", &m->close);
 }
@@ -73,6 +87,13 @@ td_status td_constrain_open(td_choice *c, bool starts_in_reasoning)
 void td_constrain_adjust(td_choice *c, td_request_options *o)
 {
     if (!c->held || !c->held->mask) return;
-    o->logits_fn = limit_thinking;
+    o->logits_fn = mask_logits;
     o->logits_user = c->held->mask;
+}
+
+void td_constrain_free(void *mask)
+{
+    td_mask *m = mask;
+    if (m) td_constraint_close(m->grammar);
+    free(m);
 }

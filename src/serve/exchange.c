@@ -140,7 +140,7 @@ void td_held_free(td_held *held)
 {
     if (!held) return;
     free(held->sum);
-    free(held->mask);
+    td_constrain_free(held->mask);
     free(held);
 }
 

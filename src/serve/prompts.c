@@ -322,6 +322,7 @@ td_status td_choices_make(td_exchange *x)
             c->seed = i ? td_random_at((uint64_t)x->ask.seed, (uint64_t)i) : (uint64_t)x->ask.seed;
             c->slot = -1;
             TD_TRY(td_splitter_open(c));
+            TD_TRY(td_constrain_open(c, x->shape && x->shape->chats && td_prompt_thinks(c->prompt)));
         }
     return TD_OK;
 }

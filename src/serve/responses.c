@@ -252,7 +252,10 @@ static void put_response(td_exchange *x, const char *status, const char *items, 
     td_buffer_text(out, ",\"reasoning\":{\"effort\":");
     if (ask->reasoning_effort) td_body_text(out, ask->reasoning_effort);
     else td_buffer_text(out, "null");
-    td_buffer_text(out, ",\"summary\":null},\"text\":{\"format\":{\"type\":\"text\"}},\"metadata\":");
+    td_buffer_text(out, ",\"summary\":null},\"text\":");
+    if (ask->response_format) td_body_put(out, ask->response_format);
+    else td_buffer_text(out, "{\"format\":{\"type\":\"text\"}}");
+    td_buffer_text(out, ",\"metadata\":");
     if (ask->metadata) td_body_put(out, ask->metadata);
     else td_buffer_text(out, "{}");
     td_buffer_text(out, ",\"usage\":");

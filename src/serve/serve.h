@@ -36,7 +36,7 @@ typedef struct td_client td_client;
 
 /* What a client asks for, whatever the shape. Filled by the field tables; defaults by the shape before. Pointers lead into the request's JSON. */
 typedef struct {
-    const char *model, *user, *grammar_text, *reasoning_effort, *reasoning_format, *instructions;
+    const char *model, *user, *grammar_kind, *grammar_text, *grammar_param, *reasoning_effort, *reasoning_format, *instructions;
     bool stream, include_usage, return_progress, timings_per_token, echo, logprobs, ignore_eos, return_tokens, parallel_tool_calls, mean_pooling, base64;
     bool add_special, parse_special, with_pieces, add_generation_prompt;
     int64_t max_tokens, max_completion_tokens; /* 0: not given */
@@ -47,7 +47,7 @@ typedef struct {
     int stop_count;
     td_logit_bias *bias; /* arena */
     int bias_count;
-    const cJSON *messages, *tools, *tool_choice, *response_format, *json_schema, *template_kwargs, *prompt, *input, *system, *metadata, *tokens;
+    const cJSON *messages, *tools, *tool_choice, *response_format, *template_kwargs, *prompt, *input, *system, *metadata, *tokens;
     const char *content, *forced_tool;
     bool force_tool;               /* tool_choice: required, any, or forced_tool */
 } td_ask;
@@ -327,6 +327,8 @@ bool td_splitter_enough(const td_choice *c);  /* parallel_tool_calls is false an
 
 /* constrain.c: what the sampler may not choose */
 td_status td_constrain_open(td_choice *c, bool starts_in_reasoning);
+void td_constrain_free(void *mask);
+bool td_prompt_thinks(const td_prompt *prompt); /* it ends inside <think> */
 void td_constrain_adjust(td_choice *c, td_request_options *o);
 
 /* admit.c */

@@ -89,7 +89,7 @@ static void take_part(void *user, td_part_kind kind, int call, const char *text,
 /* ---- life --------------------------------------------------------------------------------------------------------------------------------------------- */
 
 /* Does the prompt end inside <think>? */
-static bool starts_in_reasoning(const td_prompt *prompt)
+bool td_prompt_thinks(const td_prompt *prompt)
 {
     size_t bytes = prompt->text_bytes;
     while (bytes && strchr(" \n\r\t", prompt->text[bytes - 1])) bytes--;
@@ -103,13 +103,12 @@ td_status td_splitter_open(td_choice *c)
     const td_server *server = x->server;
     const cJSON *tools = x->converted_tools && x->converted_tools->child ? x->converted_tools : x->ask.tools;
     if (!x->shape || !x->shape->chats) return TD_OK;
-    bool raw = x->ask.reasoning_format && !strcmp(x->ask.reasoning_format, "none"), inside = starts_in_reasoning(c->prompt);
+    bool raw = x->ask.reasoning_format && !strcmp(x->ask.reasoning_format, "none"), inside = td_prompt_thinks(c->prompt);
     td_parser_options options = {.calls = tools && tools->child ? server->call_format : TD_CALLS_NONE, .reasoning = !raw && (server->reasons || inside),
                                  .starts_in_reasoning = !raw && inside, .tools = tools};
     c->splitter = calloc(1, sizeof *c->splitter);
     if (!c->splitter) return td_fail(TD_E_MEMORY, "request: no memory");
     c->splitter->in_reasoning = options.starts_in_reasoning;
-    TD_TRY(td_constrain_open(c, inside));
     return td_parser_open(&options, take_part, c, &c->splitter->parser);
 }
 

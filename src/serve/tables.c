@@ -215,17 +215,59 @@ static td_status take_reasoning(td_exchange *x, const td_field *f, const cJSON *
     return take_effort(x, f, effort);
 }
 
-static td_status take_grammar(td_exchange *x, const td_field *f, const cJSON *value)
+/* ---- grammars: one a request */
+
+static td_status set_grammar(td_exchange *x, const char *param, const char *kind, const char *text)
 {
-    (void)value;
-    return td_serve_refuse(x, 400, "unsupported_parameter", f->name, "%s: constrained sampling is not built in yet", f->name);
+    if (x->ask.grammar_kind) return td_serve_refuse(x, 400, "invalid_value", param, "%s: expected one grammar, found another in %s", param, x->ask.grammar_param);
+    if (!text) return td_serve_refuse(x, 400, "missing_required_parameter", param, "%s: expected the grammar's text", param);
+    x->ask.grammar_kind = kind;
+    x->ask.grammar_text = text;
+    x->ask.grammar_param = param;
+    return TD_OK;
 }
+
+static td_status set_schema(td_exchange *x, const char *param, const cJSON *schema)
+{
+    if (!cJSON_IsObject(schema)) return td_serve_refuse(x, 400, "invalid_type", param, "%s: expected a JSON schema object", param);
+    td_buffer text = {0};
+    td_body_put(&text, schema);
+    char *own = text.failed ? NULL : td_arena_text(&x->arena, text.data, text.bytes);
+    td_buffer_free(&text);
+    return own ? set_grammar(x, param, "json_schema", own) : td_fail(TD_E_MEMORY, "%s: no memory", param);
+}
+
+static td_status take_gbnf(td_exchange *x, const td_field *f, const cJSON *value) { return set_grammar(x, f->name, "gbnf", value->valuestring); }
+static td_status take_schema(td_exchange *x, const td_field *f, const cJSON *value) { return set_schema(x, f->name, value); }
 
 static td_status take_format(td_exchange *x, const td_field *f, const cJSON *value)
 {
+    static const char *const members[] = {"type", "json_schema", "schema", "name", "strict", "description", "grammar", "regex", NULL};
+    static const char *const schema_members[] = {"name", "schema", "strict", "description", NULL};
+    TD_TRY(td_fields_only(x, value, f->name, members));
     const char *type = td_fields_string(value, "type");
-    if (type && !strcmp(type, "text")) return TD_OK;
-    return take_grammar(x, f, value);
+    if (!type) return td_serve_refuse(x, 400, "missing_required_parameter", f->name, "%s.type: expected a string", f->name);
+    if (!strcmp(type, "text")) return TD_OK;
+    if (!strcmp(type, "grammar")) return set_grammar(x, f->name, "gbnf", td_fields_string(value, "grammar"));
+    if (!strcmp(type, "regex")) return set_grammar(x, f->name, "regex", td_fields_string(value, "regex"));
+    const cJSON *inner = cJSON_GetObjectItemCaseSensitive(value, "json_schema"), *schema = cJSON_GetObjectItemCaseSensitive(value, "schema");
+    if (cJSON_IsObject(inner)) {
+        TD_TRY(td_fields_only(x, inner, f->name, schema_members));
+        schema = cJSON_GetObjectItemCaseSensitive(inner, "schema");
+    }
+    if (!strcmp(type, "json_object") && !schema) return set_grammar(x, f->name, "json_object", "");
+    if (!strcmp(type, "json_object") || !strcmp(type, "json_schema")) return set_schema(x, f->name, schema);
+    return td_serve_refuse(x, 400, "invalid_value", f->name, "%s.type: expected text, json_object, json_schema, grammar or regex, found \"%.40s\"", f->name, type);
+}
+
+/* Responses: {"format": {...}}. */
+static td_status take_text(td_exchange *x, const td_field *f, const cJSON *value)
+{
+    static const char *const members[] = {"format", NULL};
+    TD_TRY(td_fields_only(x, value, f->name, members));
+    const cJSON *format = cJSON_GetObjectItemCaseSensitive(value, "format");
+    if (!format || cJSON_IsNull(format)) return TD_OK;
+    return cJSON_IsObject(format) ? take_format(x, f, format) : td_serve_refuse(x, 400, "invalid_type", f->name, "text.format: expected an object, found %s", td_body_kind(format));
 }
 
 /* completions: best_of must not ask for more than it gives. */
@@ -276,9 +318,9 @@ static td_status take_nothing(td_exchange *x, const td_field *f, const cJSON *va
     {"return_progress", TD_KIND_BOOL, 0, 0, AT(return_progress), NULL, "Streams tell how far the prompt is read."},                                             \
     {"return_tokens", TD_KIND_BOOL, 0, 0, AT(return_tokens), NULL, "Add the generated token ids."},                                                             \
     {"timings_per_token", TD_KIND_BOOL, 0, 0, AT(timings_per_token), NULL, "Add timings to every chunk of a stream."},                                          \
-    {"grammar", TD_KIND_STRING, 0, 1048576, AT(grammar_text), take_grammar, "GBNF that the text must match."},                                                  \
-    {"json_schema", TD_KIND_OBJECT, 0, 0, AT(json_schema), take_grammar, "JSON schema that the text must match."},                                              \
-    {"response_format", TD_KIND_OBJECT, 0, 0, AT(response_format), take_format, "text, json_object, json_schema, or {\"type\":\"grammar\"|\"regex\"}."},         \
+    {"grammar", TD_KIND_STRING, 0, 1048576, -1, take_gbnf, "GBNF that the text must match."},                                                  \
+    {"json_schema", TD_KIND_OBJECT, 0, 0, -1, take_schema, "JSON schema that the text must match."},                                              \
+    {"response_format", TD_KIND_OBJECT, 0, 0, -1, take_format, "text, json_object, json_schema, or {\"type\":\"grammar\"|\"regex\"}."},         \
     {"stream_options", TD_KIND_OBJECT, 0, 0, -1, take_stream_options, "{\"include_usage\": true} adds a chunk with usage."},                                    \
     {"user", TD_KIND_STRING, 0, 1024, AT(user), take_user, "Completions are shared out fairly between users."},                                                \
     {"safety_identifier", TD_KIND_STRING, 0, 1024, -1, take_user, "As user."},                                                                                 \
@@ -327,7 +369,7 @@ static const td_field responses[] = {
     {"tool_choice", TD_KIND_STRING | TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "none, auto, required, or one function."},
     {"parallel_tool_calls", TD_KIND_BOOL, 0, 0, AT(parallel_tool_calls), NULL, "false: the answer ends after the first call."},
     {"reasoning", TD_KIND_OBJECT, 0, 0, -1, take_reasoning, "{\"effort\": ...}."},
-    {"text", TD_KIND_OBJECT, 0, 0, AT(response_format), NULL, "{\"format\": {\"type\": \"text\" | \"json_object\" | \"json_schema\"}}."},
+    {"text", TD_KIND_OBJECT, 0, 0, AT(response_format), take_text, "{\"format\": {\"type\": \"text\" | \"json_object\" | \"json_schema\"}}."},
     {"seed", TD_KIND_INT, -EXACT_MAX, EXACT_MAX, AT(seed), take_seed, "Same seed, same tokens. -1 or absent: random."},
     {"store", TD_KIND_BOOL, 0, 0, -1, take_false, "Nothing is stored; only false is understood."},
     {"background", TD_KIND_BOOL, 0, 0, -1, take_false, "Only false."},

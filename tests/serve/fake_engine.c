@@ -109,6 +109,17 @@ td_status td_chat_render(const td_model *model, const char *messages_json, const
     return TD_OK;
 }
 
+/* No grammar without a vocabulary: everything is allowed, a text with "BROKEN" is a mistake. */
+td_status td_constraint_open(td_model *model, const char *kind, const char *text, size_t bytes, td_constraint **out)
+{
+    (void)model;
+    (void)bytes;
+    *out = NULL;
+    return strstr(text, "BROKEN") ? td_fail(TD_E_INVALID, "%s: BROKEN was written", kind) : TD_OK;
+}
+bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, float *logits, int vocab_size) { (void)constraint; (void)tokens; (void)count; (void)logits; return vocab_size > 0; }
+void td_constraint_close(td_constraint *constraint) { (void)constraint; }
+
 /* ---- engine --------------------------------------------------------------------------------------------------------------------------------------------- */
 
 static void finish(td_request *r, td_finish why)

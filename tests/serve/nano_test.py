@@ -78,6 +78,25 @@ def stops_and_limits(s):
     assert not text(s.post(COMPLETE, {"prompt": "Once upon a time", "max_tokens": 3, "temperature": 0, "logit_bias": {str(banned): -100}})[1]).startswith(whole[:4])
 
 
+def grammars_hold(s):
+    import re
+    ask = {"prompt": "Question: What is 17 + 25?\nAnswer:", "max_tokens": 60, "seed": 3, "temperature": 1.5}
+    for form, fits in (({"grammar": 'root ::= " " ("yes" | "no") "!"'}, lambda t: t in (" yes!", " no!")),
+                       ({"response_format": {"type": "regex", "regex": "[0-9]{3}-[a-f]{2}"}}, lambda t: re.fullmatch("[0-9]{3}-[a-f]{2}", t)),
+                       ({"json_schema": {"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}}, "required": ["n", "ok"], "additionalProperties": False}},
+                        lambda t: set(json.loads(t)) == {"n", "ok"})):
+        for seed in range(3):
+            status, answer = s.post(COMPLETE, {**ask, **form, "seed": seed, "max_tokens": 200})
+            assert status == 200 and answer["choices"][0]["finish_reason"] == "stop" and fits(text(answer)), (form, answer)
+    chat = {"messages": [{"role": "user", "content": "Say something."}], "max_tokens": 300, "temperature": 0, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema":
+            {"type": "object", "properties": {"colour": {"enum": ["red", "green"]}}, "required": ["colour"], "additionalProperties": False}}}}
+    message = s.post("/v1/chat/completions", chat)[1]["choices"][0]["message"]
+    assert json.loads(message["content"])["colour"] in ("red", "green"), message
+    for wrong in ({"grammar": "root ::= ("}, {"response_format": {"type": "regex", "regex": "("}}, {"response_format": {"type": "yaml"}}, {"response_format": {"type": "json_schema"}}, {"grammar": 'root ::= "a"', "json_schema": {}}):
+        status, answer = s.post(COMPLETE, {**ask, **wrong})
+        assert status == 400 and answer["error"]["param"] in ("grammar", "response_format", "json_schema"), (wrong, answer)
+
+
 def a_lost_client_stops_costing(s):
     before = s.metrics()["tandem_generated_tokens_total"]
     c = s.connect()
@@ -108,7 +127,7 @@ def chat_or_why_not(s):
 
 def main():
     failed = 0
-    tests = [same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, a_lost_client_stops_costing, chat_or_why_not]
+    tests = [same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, a_lost_client_stops_costing, chat_or_why_not]
     with Server([sys.argv[1], "serve"]) as s:
         for function in tests:
             start = time.time()
