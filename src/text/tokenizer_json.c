@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/json.h"
 #include "text/tokenizer_parts.h"
 
 static const char *text_of(const cJSON *object, const char *key)
@@ -200,16 +200,34 @@ static td_status read_pre_tokenizer(const cJSON *object, td_tokenizer *t)
 
 /* ---- model ---- */
 
-static td_status read_vocab(const cJSON *model, td_bpe *bpe)
+/* The text of a key or string of the reader: in place, or unescaped into room. */
+static const char *token_text(const td_json *j, td_buffer *room, size_t *bytes)
 {
-    const cJSON *item, *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
-    if (!cJSON_IsObject(vocab)) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab: expected an object");
-    if (!vocab->child) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab: expected an object of tokens, found no token");
-    cJSON_ArrayForEach(item, vocab) {
-        if (!cJSON_IsNumber(item) || item->valuedouble != (double)(int64_t)item->valuedouble) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab '%.40s': expected an id", item->string);
-        TD_TRY(td_vocab_add(&bpe->vocab, (int64_t)item->valuedouble, item->string, strlen(item->string)));
+    if (!j->escaped) {
+        *bytes = j->token_bytes;
+        return j->token;
     }
-    return TD_OK;
+    td_buffer_clear(room);
+    td_buffer_put(room, j->token, j->token_bytes); /* room enough: unescaping never grows */
+    if (room->failed) return NULL;
+    *bytes = td_json_text(j, room->data);
+    return room->data;
+}
+
+static td_status read_vocab(td_json *j, td_bpe *bpe, td_buffer *room)
+{
+    TD_TRY(td_json_expect(j, TD_JSON_OBJECT, "model.vocab"));
+    for (;;) {
+        int64_t id;
+        size_t bytes;
+        TD_TRY(td_json_next(j));
+        if (j->kind == TD_JSON_OBJECT_END) return bpe->vocab.count ? TD_OK : td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab: expected an object of tokens, found no token");
+        const char *text = token_text(j, room, &bytes);
+        if (!text) return td_buffer_status(room);
+        TD_TRY(td_json_expect(j, TD_JSON_NUMBER, "an id in model.vocab"));
+        TD_TRY(td_json_i64(j, "an id in model.vocab", &id));
+        TD_TRY(td_vocab_add(&bpe->vocab, id, text, bytes));
+    }
 }
 
 static td_status add_merge(td_bpe *bpe, const char *left, size_t left_bytes, const char *right, size_t right_bytes, uint32_t rank)
@@ -228,34 +246,52 @@ static td_status add_merge(td_bpe *bpe, const char *left, size_t left_bytes, con
     return td_merges_add(&bpe->merges, a, b, rank, id);
 }
 
-/* Merges are "left right" or ["left", "right"]. */
-static td_status read_merges(const cJSON *model, td_bpe *bpe)
+/* "left right" */
+static td_status read_joined_merge(td_json *j, td_bpe *bpe, td_buffer *room, uint32_t rank)
 {
-    const cJSON *item, *merges = cJSON_GetObjectItemCaseSensitive(model, "merges");
-    if (!cJSON_IsArray(merges)) return td_fail(TD_E_FORMAT, "tokenizer.json: model.merges: expected a list");
-    TD_TRY(td_merges_reserve(&bpe->merges, (size_t)cJSON_GetArraySize(merges)));
-    uint32_t rank = 0;
-    cJSON_ArrayForEach(item, merges) {
-        if (cJSON_IsString(item)) {
-            const char *text = item->valuestring, *space = strchr(text, ' ');
-            if (!space || strchr(space + 1, ' ')) return td_fail(TD_E_FORMAT, "tokenizer.json: model.merges[%u]: expected two tokens with one space between, found '%.80s'", rank, text);
-            TD_TRY(add_merge(bpe, text, (size_t)(space - text), space + 1, strlen(space + 1), rank));
-        } else {
-            const cJSON *left = cJSON_IsArray(item) ? item->child : NULL, *right = left ? left->next : NULL;
-            if (!cJSON_IsString(left) || !cJSON_IsString(right) || right->next) return td_fail(TD_E_FORMAT, "tokenizer.json: model.merges[%u]: expected a pair of tokens", rank);
-            TD_TRY(add_merge(bpe, left->valuestring, strlen(left->valuestring), right->valuestring, strlen(right->valuestring), rank));
-        }
-        rank++;
+    size_t bytes;
+    const char *text = token_text(j, room, &bytes);
+    if (!text) return td_buffer_status(room);
+    const char *space = bytes ? memchr(text, ' ', bytes) : NULL;
+    size_t left = space ? (size_t)(space - text) : 0, right = bytes - left - 1;
+    if (!space || (right && memchr(space + 1, ' ', right))) return td_json_fail(j, "model.merges[%u]: expected two tokens with one space between, found '%.*s'", rank, (int)TD_MIN(bytes, 80), text);
+    return add_merge(bpe, text, left, space + 1, right, rank);
+}
+
+/* ["left", "right"], whose bracket is read. */
+static td_status read_paired_merge(td_json *j, td_bpe *bpe, td_buffer *room, td_buffer *other, uint32_t rank)
+{
+    size_t left_bytes = 0, right_bytes = 0;
+    TD_TRY(td_json_expect(j, TD_JSON_STRING, "the left token of a pair in model.merges"));
+    const char *left = token_text(j, room, &left_bytes);
+    TD_TRY(td_json_expect(j, TD_JSON_STRING, "the right token of a pair in model.merges"));
+    const char *right = token_text(j, other, &right_bytes);
+    if (!left || !right) return td_fail(TD_E_MEMORY, "tokenizer: no memory");
+    TD_TRY(td_json_expect(j, TD_JSON_ARRAY_END, "the end of a pair in model.merges"));
+    return add_merge(bpe, left, left_bytes, right, right_bytes, rank);
+}
+
+static td_status read_merges(td_json *j, td_bpe *bpe, td_buffer *room)
+{
+    td_buffer other = {0};
+    TD_TRY(td_json_expect(j, TD_JSON_ARRAY, "model.merges"));
+    TD_TRY(td_merges_reserve(&bpe->merges, (size_t)bpe->vocab.count));
+    td_status status = TD_OK;
+    for (uint32_t rank = 0; status == TD_OK; rank++) {
+        if ((status = td_json_next(j)) < 0 || j->kind == TD_JSON_ARRAY_END) break;
+        if (j->kind == TD_JSON_STRING) status = read_joined_merge(j, bpe, room, rank);
+        else if (j->kind == TD_JSON_ARRAY) status = read_paired_merge(j, bpe, room, &other, rank);
+        else status = td_json_fail(j, "model.merges[%u]: expected a pair of tokens, found %s", rank, td_json_kind_name(j->kind));
     }
-    return TD_OK;
+    td_buffer_free(&other);
+    return status;
 }
 
 static td_status read_model(const cJSON *root, td_tokenizer *t)
 {
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
     if (!cJSON_IsObject(model)) return td_fail(TD_E_FORMAT, "tokenizer.json: expected an object 'model'");
-    bool bpe_like = !cJSON_HasObjectItem(model, "type") && cJSON_HasObjectItem(model, "merges");
-    if (!bpe_like && !is_type(model, "BPE")) return unsupported("model.type", type_of(model), "BPE");
+    if (!is_type(model, "BPE")) return unsupported("model.type", type_of(model), "BPE");
     const char *prefix = text_of(model, "continuing_subword_prefix"), *suffix = text_of(model, "end_of_word_suffix");
     if (prefix && *prefix) return unsupported("model.continuing_subword_prefix", prefix, "none");
     if (suffix && *suffix) return unsupported("model.end_of_word_suffix", suffix, "none");
@@ -265,8 +301,6 @@ static td_status read_model(const cJSON *root, td_tokenizer *t)
     bpe->ignore_merges = truth_of(model, "ignore_merges", false);
     bpe->byte_fallback = truth_of(model, "byte_fallback", false);
     bpe->fuse_unknown = truth_of(model, "fuse_unk", false);
-    TD_TRY(read_vocab(model, bpe));
-    TD_TRY(read_merges(model, bpe));
     const char *unknown = text_of(model, "unk_token");
     bpe->unknown = unknown ? td_vocab_find(&bpe->vocab, unknown, strlen(unknown)) : -1;
     return TD_OK;
@@ -425,7 +459,6 @@ static td_status read_config(const cJSON *config, td_tokenizer *t)
 static td_status read_root(const cJSON *root, const cJSON *config, td_tokenizer *t)
 {
     td_decode_rules rules = {0};
-    if (!cJSON_IsObject(root)) return td_fail(TD_E_FORMAT, "tokenizer.json: expected a JSON object");
     TD_TRY(read_normalizer(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), t));
     TD_TRY(read_pre_tokenizer(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), t));
     TD_TRY(read_model(root, t));
@@ -437,29 +470,98 @@ static td_status read_root(const cJSON *root, const cJSON *config, td_tokenizer 
     return td_tokenizer_mark_ends(t);
 }
 
-static td_status parse(const char *name, const char *json, size_t bytes, cJSON **out)
+/* The value of the key read last, as a member of object. */
+static td_status keep_member(td_json *j, cJSON *object)
 {
-    for (size_t i = 0; i < bytes;) {
-        size_t length = td_utf8_length(json + i, bytes - i);
-        if (length == 0) return td_fail(TD_E_FORMAT, "%s: expected UTF-8, found a bad byte at %zu", name, i);
-        i += length;
+    td_buffer room = {0};
+    size_t bytes;
+    td_buffer_put(&room, "", 0);
+    const char *key = token_text(j, &room, &bytes);
+    char *name = NULL;
+    td_status status = key ? td_text_copy(key, bytes, &name) : td_fail(TD_E_MEMORY, "tokenizer: no memory");
+    td_buffer_free(&room);
+    if (status == TD_OK) status = td_json_next(j);
+    const char *start = j->token - (j->kind == TD_JSON_STRING);
+    if (status == TD_OK) status = td_json_skip(j);
+    cJSON *value = status == TD_OK ? cJSON_ParseWithLength(start, (size_t)(j->text + j->at - start)) : NULL;
+    if (status == TD_OK && !value) status = td_json_fail(j, "\"%s\" holds what cannot be read (a NUL in a text, or too deep)", name);
+    if (status == TD_OK) cJSON_AddItemToObject(object, name, value);
+    free(name);
+    return status;
+}
+
+/* "model": vocabulary and merges go straight into their tables, the rest into object. Merges that stand before the vocabulary are read behind it. */
+static td_status pull_model(td_json *j, cJSON *object, td_bpe *bpe, td_buffer *room)
+{
+    td_json later;
+    bool vocab = false, merges = false, waiting = false;
+    TD_TRY(td_json_expect(j, TD_JSON_OBJECT, "\"model\""));
+    for (;;) {
+        TD_TRY(td_json_next(j));
+        if (j->kind == TD_JSON_OBJECT_END) break;
+        const cJSON *type = cJSON_GetObjectItemCaseSensitive(object, "type");
+        bool other_kind = cJSON_IsString(type) && strcmp(type->valuestring, "BPE"); /* its vocabulary may look different; refused by name afterwards */
+        if (td_json_equals(j, "vocab") && !other_kind) {
+            if (vocab) return td_json_fail(j, "two members \"vocab\"");
+            TD_TRY(read_vocab(j, bpe, room));
+            vocab = true;
+        } else if (td_json_equals(j, "merges") && !other_kind) {
+            if (merges) return td_json_fail(j, "two members \"merges\"");
+            merges = true;
+            waiting = !vocab;
+            later = *j;
+            TD_TRY(vocab ? read_merges(j, bpe, room) : td_json_skip(j));
+        } else if (other_kind && !td_json_equals(j, "type")) {
+            TD_TRY(td_json_skip(j));
+        } else {
+            TD_TRY(keep_member(j, object));
+        }
     }
-    const char *end = json;
-    cJSON *root = cJSON_ParseWithLengthOpts(json, bytes, &end, 0);
-    if (!root) return td_fail(TD_E_FORMAT, "%s: expected JSON, found something else at byte %zu of %zu", name, (size_t)(end - json), bytes);
-    *out = root;
+    if (waiting) TD_TRY(read_merges(&later, bpe, room));
+    if (vocab && merges && !cJSON_HasObjectItem(object, "type")) cJSON_AddStringToObject(object, "type", "BPE");
+    if (!cJSON_HasObjectItem(object, "type") || !strcmp(type_of(object), "BPE")) {
+        if (!vocab) return td_fail(TD_E_FORMAT, "tokenizer.json: model.vocab: expected an object, found none");
+        if (!merges) return td_fail(TD_E_FORMAT, "tokenizer.json: model.merges: expected a list, found none");
+    }
     return TD_OK;
+}
+
+static td_status pull_root(const char *json, size_t bytes, cJSON *root, td_bpe *bpe, td_buffer *room)
+{
+    td_json j;
+    td_json_begin(&j, json, bytes, "tokenizer.json");
+    TD_TRY(td_json_expect(&j, TD_JSON_OBJECT, "the root"));
+    for (;;) {
+        TD_TRY(td_json_next(&j));
+        if (j.kind == TD_JSON_OBJECT_END) break;
+        if (td_json_equals(&j, "model") && !cJSON_HasObjectItem(root, "model")) TD_TRY(pull_model(&j, cJSON_AddObjectToObject(root, "model"), bpe, room));
+        else TD_TRY(keep_member(&j, root));
+    }
+    return td_json_expect(&j, TD_JSON_END, "the end");
+}
+
+static td_status parse_config(const char *json, size_t bytes, cJSON **out)
+{
+    const char *end = json;
+    *out = cJSON_ParseWithLengthOpts(json, bytes, &end, 0);
+    return *out ? TD_OK : td_fail(TD_E_FORMAT, "tokenizer_config.json: expected JSON, found something else at byte %zu of %zu", (size_t)(end - json), bytes);
 }
 
 td_status td_tokenizer_from_json(const char *json, size_t bytes, const char *config_text, size_t config_bytes, td_tokenizer **out)
 {
-    cJSON *root = NULL, *config = NULL;
+    cJSON *root = cJSON_CreateObject(), *config = NULL;
+    td_buffer room = {0};
     td_tokenizer *t = calloc(1, sizeof *t);
-    if (!t) return td_fail(TD_E_MEMORY, "tokenizer: no memory");
+    if (!t || !root) {
+        cJSON_Delete(root);
+        free(t);
+        return td_fail(TD_E_MEMORY, "tokenizer: no memory");
+    }
     t->bos = t->eos = t->bpe.unknown = -1;
-    td_status status = parse("tokenizer.json", json, bytes, &root);
-    if (status == TD_OK && config_text) status = parse("tokenizer_config.json", config_text, config_bytes, &config);
+    td_status status = pull_root(json, bytes, root, &t->bpe, &room);
+    if (status == TD_OK && config_text) status = parse_config(config_text, config_bytes, &config);
     if (status == TD_OK) status = read_root(root, config, t);
+    td_buffer_free(&room);
     cJSON_Delete(root);
     cJSON_Delete(config);
     if (status == TD_OK) *out = t;
