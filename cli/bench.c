@@ -85,6 +85,7 @@ static timing time_decode(td_engine *engine, int vocab, int batch, int context, 
         }
     }
     long long already = 0;
+    double longest_ms = 0;
     for (int i = 0; fine && i < started; i++) { /* the last one to get its first token starts the clock */
         fine = td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
     }
@@ -94,12 +95,17 @@ static timing time_decode(td_engine *engine, int vocab, int batch, int context, 
     for (int i = 0; fine && i < started; i++) {
         while (td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) {}
         result.tokens += event.generated_tokens - 1;
+        longest_ms = event.decode_ms > longest_ms ? event.decode_ms : longest_ms;
         fine = event.finish == TD_FINISH_LENGTH;
         if (!fine) fprintf(stderr, "tandem: bench: a request ended early: %s\n", event.finish == TD_FINISH_ERROR ? event.message : "context or KV cache too small");
     }
     result.seconds = td_seconds_since(start);
-    result.tokens -= already;
-    result.fine = fine && result.tokens > 0;
+    if (result.tokens > already) {
+        result.tokens -= already;
+    } else { /* over before the clock started: the engine's own */
+        result.seconds = longest_ms * 1e-3;
+    }
+    result.fine = fine && result.tokens > 0 && result.seconds > 0;
     for (int i = 0; i < started; i++) td_request_free(requests[i]);
     free(requests);
     free(ids);

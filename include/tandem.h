@@ -187,7 +187,8 @@ typedef struct { int32_t token; float logprob; } td_logprob;
  * Runs on the decoding thread. Return false to end the request (the grammar is complete). */
 typedef bool (*td_logits_fn)(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size);
 
-/* Called from the decoding thread when events became ready; must not block or call into the engine. */
+/* Called from the decoding thread when events became ready; must not block or call into the engine. May come once more just after td_request_free returned: what
+ * notify_user points to must outlive the engine. */
 typedef void (*td_notify)(void *user);
 
 typedef struct {

@@ -54,6 +54,8 @@ static td_status take_prompt(const td_engine *engine, const td_request_options *
     if (o->text) {
         if (!engine->model->tokenizer) return td_fail(TD_E_UNSUPPORTED, "prompt: expected token ids, because %s has no tokenizer", engine->model->info.path);
         TD_TRY(td_tokenizer_encode(engine->model->tokenizer, o->text, o->text_bytes, TD_TOKENIZE_BOS | TD_TOKENIZE_SPECIAL, ids, count, &capacity));
+        if (*count >= 2 && (*ids)[0] == (*ids)[1] && (*ids)[0] == td_tokenizer_bos(engine->model->tokenizer)) /* the text (a rendered chat template) began with it already */
+            memmove(*ids, *ids + 1, --*count * sizeof **ids);
     } else if (o->tokens_count) {
         *ids = malloc(o->tokens_count * sizeof **ids);
         if (!*ids) return td_fail(TD_E_MEMORY, "prompt: no memory for %zu tokens", o->tokens_count);

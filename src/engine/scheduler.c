@@ -107,6 +107,9 @@ static void admit(td_engine *engine)
         if (request->first_step_ns == 0) {
             request->first_step_ns = td_now_ns();
             request->cached_tokens = request->computed;
+            pthread_mutex_lock(&engine->lock);
+            engine->stats.cached_tokens += (uint64_t)request->cached_tokens;
+            pthread_mutex_unlock(&engine->lock);
         }
         engine->running[engine->running_count++] = request;
     }

@@ -35,6 +35,7 @@ td_status td_detokenize(const td_model *model, const int32_t *ids, size_t count,
     for (size_t i = 0; i < count; i++) td_buffer_put(&text, piece, td_detokenizer_put(model->tokenizer, &state, ids[i], !(flags & TD_TOKENIZE_SPECIAL), piece));
     td_buffer_put(&text, piece, td_detokenizer_end(&state, piece));
     free(piece);
+    if (!text.data) td_buffer_text(&text, "");
     td_status status = td_buffer_status(&text);
     if (status < 0) td_buffer_free(&text);
     else {
