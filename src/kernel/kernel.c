@@ -5,7 +5,7 @@
 
 #include "kernel/tables.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(TD_PLAIN_ONLY)
 #include <cpuid.h>
 
 /* clang 14's __builtin_cpu_supports does not know f16c: bit 29 of leaf 1's ecx. */
@@ -21,7 +21,7 @@ int td_kernel_all(const td_kernel *out[4])
 {
     int n = 0;
     out[n++] = &td_kernel_ref;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(TD_PLAIN_ONLY)
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (avx2) out[n++] = &td_kernel_avx2;

@@ -86,7 +86,7 @@ static double measure_peak(td_pool *pool, double (*peak)(int64_t, float *))
 td_status td_kernel_limits(const td_kernel *kernel, struct td_pool *pool, td_machine_limits *out)
 {
     double (*f32)(int64_t, float *) = td_ref_peak_f32, (*int8)(int64_t, float *) = td_ref_peak_int8;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(TD_PLAIN_ONLY)
     if (kernel == &td_kernel_avx2) f32 = td_avx2_peak_f32, int8 = td_avx2_peak_int8;
     if (kernel == &td_kernel_avx512) f32 = td_avx512_peak_f32, int8 = td_avx512_peak_int8;
     if (kernel == &td_kernel_vnni) f32 = td_vnni_peak_f32, int8 = td_vnni_peak_int8;

@@ -5,14 +5,14 @@
 #include "kernel/kernel.h"
 
 extern const td_kernel td_kernel_ref;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(TD_PLAIN_ONLY)
 extern const td_kernel td_kernel_avx2, td_kernel_avx512, td_kernel_vnni;
 #endif
 
 /* Loops of multiply-adds on registers, for td_kernel_limits: each runs `rounds` rounds and returns the operations done (a multiply-add is two). The sink keeps them alive. */
 double td_ref_peak_f32(int64_t rounds, float *sink);
 double td_ref_peak_int8(int64_t rounds, float *sink);
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(TD_PLAIN_ONLY)
 double td_avx2_peak_f32(int64_t rounds, float *sink);
 double td_avx2_peak_int8(int64_t rounds, float *sink);
 double td_avx512_peak_f32(int64_t rounds, float *sink);
