@@ -33,9 +33,6 @@ bench: all
 sanitize:
 	@scripts/sanitize
 
-soak: all
-	@scripts/soak
-
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -45,4 +42,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all setup demo test check bench sanitize soak format install clean
+.PHONY: all setup demo test check bench sanitize format install clean
