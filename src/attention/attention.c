@@ -196,7 +196,7 @@ static void store_task(void *arg, int row, int worker)
     for (int head = 0; head < c->kv_heads; head++) {
         float *k = a->kv_rows + ((int64_t)row * c->kv_heads + head) * c->k_dim;
         if (mla) {
-            a->kernel->rmsnorm(k, k, a->weights->kv_a_norm, c->kv_rank, c->norm_eps);
+            a->kernel->rmsnorm(k, k, a->weights->kv_a_norm, c->kv_rank, c->latent_eps);
             rotate(a, k + c->kv_rank - c->nope_dim, row);
         } else {
             if (c->qk_norm) a->kernel->rmsnorm(k, k, a->weights->k_norm, c->k_dim, c->norm_eps);
@@ -271,7 +271,7 @@ static void project(td_attention *a, int rows)
     if (w->v.dims) list[count++] = (td_linear){.w = &w->v, .x = &a->rows, .y = a->v_rows, .y_stride = w->v.shape[0], .bias = w->v_bias};
     td_linear_run(a->kernel, a->pool, list, count);
     if (c->q_rank)
-        for (int r = 0; r < rows; r++) a->kernel->rmsnorm(a->qa + (int64_t)r * c->q_rank, a->qa + (int64_t)r * c->q_rank, w->q_a_norm, c->q_rank, c->norm_eps);
+        for (int r = 0; r < rows; r++) a->kernel->rmsnorm(a->qa + (int64_t)r * c->q_rank, a->qa + (int64_t)r * c->q_rank, w->q_a_norm, c->q_rank, c->latent_eps);
 }
 
 void td_attention_layer(td_attention *a, int layer, const td_batch *batch, float *x, const td_tap *tap)

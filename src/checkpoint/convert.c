@@ -185,6 +185,19 @@ static void tell_types(const converter *v)
     }
 }
 
+/* Multi-token prediction, vision: what decoding does not read is not carried, and that is said. */
+static void tell_left_out(const converter *v)
+{
+    size_t left_out = 0, example = 0;
+    for (size_t i = 0; i < td_checkpoint_count(v->from); i++) {
+        td_name name;
+        bool known = td_name_read(v->o->family, td_checkpoint_format(v->from), td_checkpoint_at(v->from, i)->name, &name) && name.layer < v->o->layers;
+        if (!known && left_out++ == 0) example = i;
+    }
+    if (left_out)
+        td_log(TD_LOG_WARN, "checkpoint", "%zu tensors that are no part of the text model's layers are left out (%s, ...)", left_out, td_checkpoint_at(v->from, example)->name);
+}
+
 /* ---- rows ---- */
 
 static td_status prepare(void *arg, size_t item)
@@ -285,6 +298,7 @@ static td_status plan(converter *v)
         td_outline_rope_divisors(v->o, v->divisors);
     }
     tell_types(v);
+    tell_left_out(v);
     return TD_OK;
 }
 
@@ -391,6 +405,8 @@ static td_status run(converter *v, const char *from, const char *to, const td_co
     v->from = checkpoint;
     td_sink sink = {.writer = {.fd = -1}};
     td_status status = td_outline_read(checkpoint, v->o);
+    if (status == TD_OK && v->format == TD_FORMAT_GGUF && v->o->rope_halves)
+        status = td_fail(TD_E_UNSUPPORTED, "checkpoint %s: expected rope_interleave true, because GGUF files of deepseek2 have no key for the other, found false", from);
     if (status == TD_OK) status = plan(v);
     if (status == TD_OK) status = open_sink(v, to, &sink);
     if (status == TD_OK) {

@@ -143,7 +143,7 @@ td_family td_family_of(const td_checkpoint *checkpoint, const char **found)
 {
     static const struct { const char *word; td_family family; } types[] = {
         {"step3_vl", TD_FAMILY_STEP3}, {"step3_text", TD_FAMILY_STEP3}, {"step3", TD_FAMILY_STEP3}, {"qwen3", TD_FAMILY_QWEN3}, {"qwen3_moe", TD_FAMILY_QWEN3_MOE},
-        {"llama", TD_FAMILY_LLAMA}, {"deepseek_v2", TD_FAMILY_DEEPSEEK}, {"deepseek_v3", TD_FAMILY_DEEPSEEK}};
+        {"llama", TD_FAMILY_LLAMA}, {"deepseek_v2", TD_FAMILY_DEEPSEEK}, {"deepseek_v3", TD_FAMILY_DEEPSEEK}, {"kimi_k2", TD_FAMILY_DEEPSEEK}};
     if (found) *found = NULL;
     if (td_checkpoint_format(checkpoint) == TD_FORMAT_GGUF) {
         const char *word;

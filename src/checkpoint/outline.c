@@ -246,7 +246,10 @@ static void put_rope(const td_outline *o, td_buffer *b)
         td_buffer_format(b, ", \"original_max_position_embeddings\": %lld", (long long)o->rope_original);
         put_real(b, ", \"beta_fast\": ", o->rope_beta_fast);
         put_real(b, ", \"beta_slow\": ", o->rope_beta_slow);
-        if (o->rope_mscale_all > 0) put_real(b, ", \"mscale\": ", o->rope_mscale), put_real(b, ", \"mscale_all_dim\": ", o->rope_mscale_all);
+        if (o->rope_mscale > 0) put_real(b, ", \"mscale\": ", o->rope_mscale);
+        if (o->rope_mscale_all > 0) put_real(b, ", \"mscale_all_dim\": ", o->rope_mscale_all);
+        if (o->rope_attention > 0) put_real(b, ", \"attention_factor\": ", o->rope_attention);
+        if (o->rope_untruncated) td_buffer_text(b, ", \"truncate\": false");
         td_buffer_text(b, "}");
     }
 }
@@ -269,16 +272,28 @@ static void put_step3(const td_outline *o, td_buffer *b)
     td_buffer_text(b, "\"");
 }
 
+/* Behind the dense layers those whose number divides by this are MoE. */
+static int64_t moe_frequency(const td_outline *o, int64_t dense)
+{
+    for (int64_t every = 1; every < o->layers; every++) {
+        bool all = true;
+        for (int64_t i = dense; i < o->layers && all; i++) all = o->moe[i] == (i % every == 0);
+        if (all) return every;
+    }
+    return 1;
+}
+
 static void put_deepseek(const td_outline *o, td_buffer *b)
 {
     int64_t dense = 0;
     while (dense < o->layers && !o->moe[dense]) dense++;
     PUT("num_key_value_heads", o->heads), PUT("max_position_embeddings", o->context), PUT("kv_lora_rank", o->kv_rank), PUT("qk_nope_head_dim", o->nope_dim), PUT("qk_rope_head_dim", o->rope_dim);
     PUT("v_head_dim", o->v_dim), PUT("n_routed_experts", o->experts), PUT("n_shared_experts", o->shared_experts), PUT("num_experts_per_tok", o->top_k), PUT("moe_intermediate_size", o->d_expert);
-    PUT("first_k_dense_replace", dense), PUT("moe_layer_freq", 1), PUT("n_group", o->groups), PUT("topk_group", o->groups_used), PUT("num_nextn_predict_layers", 0);
+    PUT("first_k_dense_replace", dense), PUT("moe_layer_freq", moe_frequency(o, dense)), PUT("n_group", o->groups), PUT("topk_group", o->groups_used), PUT("num_nextn_predict_layers", 0);
     if (o->q_rank) PUT("q_lora_rank", o->q_rank);
     else td_buffer_text(b, ",\n  \"q_lora_rank\": null");
     PUT_FLAG("norm_topk_prob", o->norm_topk);
+    if (o->rope_halves) PUT_FLAG("rope_interleave", false);
     put_real(b, ",\n  \"routed_scaling_factor\": ", o->routed_scale);
     td_buffer_format(b, ",\n  \"scoring_func\": \"%s\",\n  \"topk_method\": \"%s\"", o->sigmoid ? "sigmoid" : "softmax",
                      o->v3 ? "noaux_tc" : o->group_greedy ? "group_limited_greedy" : "greedy");

@@ -29,6 +29,9 @@ typedef struct {
     bool group_greedy;         /* V2: group_limited_greedy */
     td_rope_kind rope;
     double rope_factor, rope_low, rope_high, rope_beta_fast, rope_beta_slow, rope_mscale, rope_mscale_all;
+    double rope_attention;     /* YaRN attention_factor, 0: computed from the others */
+    bool rope_untruncated;     /* YaRN: the ramp begins and ends between dimensions */
+    bool rope_halves;          /* deepseek with rope_interleave false: pairs (i, i + rope_dim/2) */
     int64_t rope_original;     /* original_max_position_embeddings */
     int64_t bos, eos[4];       /* -1: none */
     char name[128];            /* general.name, or the folder's */

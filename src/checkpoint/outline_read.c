@@ -107,7 +107,10 @@ static void rope_from_config(source *s, td_outline *o)
     o->rope_beta_slow = real_of(&r, "beta_slow", 1);
     o->rope_mscale = real_of(&r, "mscale", 0);
     o->rope_mscale_all = real_of(&r, "mscale_all_dim", 0);
+    o->rope_attention = real_of(&r, "attention_factor", 0);
+    o->rope_untruncated = !flag_of(&r, "truncate", true);
     o->rope_original = size_of(&r, "original_max_position_embeddings", 1, o->context);
+    if (o->rope == TD_ROPE_YARN && !cJSON_IsNumber(item(&r, "factor"))) o->rope_factor = (double)o->context / (double)o->rope_original;
     if (r.status < 0) s->status = r.status;
     if (s->status == TD_OK && !(o->rope_factor > 0)) missing(s, "rope_scaling", "a factor above 0");
 }
@@ -172,26 +175,40 @@ static void step3_from_config(source *s, td_outline *o)
 static void deepseek_from_config(source *s, td_outline *o)
 {
     o->kv_heads = 1;
-    o->q_rank = size_of(s, "q_lora_rank", 1, 0);
+    o->q_rank = size_of(s, "q_lora_rank", 0, 0);
+    o->rope_halves = !flag_of(s, "rope_interleave", true);
     o->kv_rank = size_of(s, "kv_lora_rank", 1, -1);
     o->nope_dim = size_of(s, "qk_nope_head_dim", 1, -1);
     o->rope_dim = size_of(s, "qk_rope_head_dim", 2, -1);
     o->v_dim = size_of(s, "v_head_dim", 1, -1);
     o->head_dim = o->nope_dim + o->rope_dim;
-    o->experts = size_of(s, "n_routed_experts", 1, 0);
-    o->top_k = size_of(s, "num_experts_per_tok", 1, 0);
-    o->d_expert = size_of(s, "moe_intermediate_size", 1, 0);
+    o->experts = size_of(s, "n_routed_experts", 0, 0);
+    o->top_k = size_of(s, "num_experts_per_tok", 0, 0);
+    o->d_expert = size_of(s, "moe_intermediate_size", 0, 0);
     o->shared_experts = size_of(s, "n_shared_experts", 0, 0);
     o->d_shared = o->shared_experts * o->d_expert;
     o->groups = size_of(s, "n_group", 1, 1);
     o->groups_used = size_of(s, "topk_group", 1, 1);
     o->routed_scale = real_of(s, "routed_scaling_factor", 1);
-    o->norm_topk = flag_of(s, "norm_topk_prob", o->v3);
     const cJSON *scoring = item(s, "scoring_func"), *method = item(s, "topk_method");
+    o->norm_topk = o->v3 && flag_of(s, "norm_topk_prob", true); /* the V2 reference never renormalises */
     o->sigmoid = cJSON_IsString(scoring) ? !strcmp(scoring->valuestring, "sigmoid") : o->v3;
     o->group_greedy = cJSON_IsString(method) && !strcmp(method->valuestring, "group_limited_greedy");
-    int64_t first = size_of(s, "first_k_dense_replace", 0, 0);
-    for (int64_t i = 0; i < o->layers; i++) o->moe[i] = o->experts > 0 && i >= first;
+    bool greedy = cJSON_IsString(method) ? !strcmp(method->valuestring, "greedy") : !o->v3;
+    if (greedy) o->groups = o->groups_used = 1; /* whatever n_group says */
+    int64_t first = size_of(s, "first_k_dense_replace", 0, 0), every = size_of(s, "moe_layer_freq", 1, 1);
+    for (int64_t i = 0; i < o->layers; i++) o->moe[i] = o->experts > 0 && i >= first && i % every == 0;
+}
+
+/* What would change the arithmetic and has no place in an outline: refused, as the loader does, rather than dropped. */
+static void refuse_variants(source *s, const td_outline *o)
+{
+    const cJSON *activation = item(s, "hidden_act");
+    if (cJSON_IsString(activation) && strcmp(activation->valuestring, "silu") && strcmp(activation->valuestring, "swish")) missing(s, "hidden_act", "silu");
+    if (flag_of(s, "mlp_bias", false)) missing(s, "mlp_bias", "false (the other is not implemented)");
+    if (flag_of(s, "use_sliding_window", false)) missing(s, "use_sliding_window", "false (the other is not implemented)");
+    if (real_of(s, "partial_rotary_factor", 1) != 1) missing(s, "partial_rotary_factor", "1 (the other is not implemented)");
+    if (o->bias && o->family == TD_FAMILY_DEEPSEEK) missing(s, "attention_bias", "false (MLA with biases is not implemented)");
 }
 
 static void read_config(source *s, td_outline *o, const char *type)
@@ -204,10 +221,11 @@ static void read_config(source *s, td_outline *o, const char *type)
     o->norm_eps = real_of(s, "rms_norm_eps", 1e-6);
     o->tied = flag_of(s, "tie_word_embeddings", false);
     o->bias = flag_of(s, "attention_bias", false);
+    refuse_variants(s, o);
     if (o->layers > TD_OUTLINE_LAYERS_MAX) missing(s, "num_hidden_layers", "at most 512 layers");
     if (s->status < 0) return;
     o->context = size_of(s, "max_position_embeddings", 1, 4096);
-    o->v3 = !strcmp(type, "deepseek_v3");
+    o->v3 = !strcmp(type, "deepseek_v3") || !strcmp(type, "kimi_k2");
     if (o->family == TD_FAMILY_STEP3) step3_from_config(s, o);
     else if (o->family == TD_FAMILY_DEEPSEEK) deepseek_from_config(s, o);
     else {
@@ -242,6 +260,10 @@ static void rope_from_gguf(source *s, td_outline *o)
         o->rope_original = size_of(s, "rope.scaling.original_context_length", 1, o->context);
         o->rope_beta_fast = real_of(s, "rope.scaling.yarn_beta_fast", 32);
         o->rope_beta_slow = real_of(s, "rope.scaling.yarn_beta_slow", 1);
+        o->rope_attention = real_of(s, "rope.scaling.yarn_attn_factor", 0);
+        bool truncate = true;
+        td_gguf_bool(s->c, "tandem.rope.yarn.truncate", &truncate);
+        o->rope_untruncated = !truncate;
         /* deepseek2 files hold 0.1 * mscale_all_dim; mscale itself equals it in every published checkpoint */
         o->rope_mscale = o->rope_mscale_all = round(real_of(s, "rope.scaling.yarn_log_multiplier", 0) * 1e7) / 1e6;
         if (s->status == TD_OK && !(o->rope_factor > 0)) missing(s, "rope.scaling.factor", "a number above 0");

@@ -44,7 +44,7 @@ td_status td_family_common(const td_source *source, td_config *c)
     TD_NEED(source, "num_attention_heads", "attention.head_count", 1, TD_HEADS_MAX, &c->heads);
     TD_MAY(source, "intermediate_size", "feed_forward_length", 0, 1 << 24, 0, &c->d_ff);
     TD_TRY(td_source_float(source, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 0.0, 1.0, &(double){1e-6}, &eps));
-    c->norm_eps = (float)eps;
+    c->norm_eps = c->latent_eps = (float)eps;
     if (source->config) TD_NEED(source, "vocab_size", NULL, 1, 1 << 24, &c->vocab);
     c->router_scale = c->rope_magnitude = 1.0f;
     c->groups = c->groups_used = 1;

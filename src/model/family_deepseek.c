@@ -32,6 +32,7 @@ static td_status configure_mla(const td_source *source, td_config *c)
     c->k_dim = c->kv_rank + c->rope_dim;
     c->v_dim = c->kv_rank;
     c->head_v_dim = v_width;
+    c->latent_eps = 1e-6f; /* the published code makes these two norms with its default, whatever rms_norm_eps says */
     c->softmax_scale = 1.0f / sqrtf((float)(c->nope_dim + c->rope_dim));
     return td_source_bool(source, "rope_interleave", NULL, true, &c->rope_neox);
 }

@@ -21,7 +21,7 @@ typedef enum { TD_SCORE_SOFTMAX, TD_SCORE_SIGMOID } td_router_score;
 typedef struct {
     char family[32];
     int layers, d_model, vocab, context_max;
-    float norm_eps;
+    float norm_eps, latent_eps; /* latent_eps: of the norms inside MFA and MLA (q_a_norm, kv_a_norm) */
 
     td_attention_kind attention;
     int heads, kv_heads;       /* query heads; KV heads as cached (MFA, MLA: 1) */

@@ -16,6 +16,7 @@ typedef struct {
     double theta, factor, original_context;
     double low_freq_factor, high_freq_factor;                         /* llama3 */
     double beta_fast, beta_slow, mscale, mscale_all_dim, attention_factor; /* YaRN; attention_factor 0: computed */
+    double more_magnitude;                                            /* GGUF rope.scaling.attn_factor: multiplies cos and sin */
     bool truncate;
 } scaling;
 
@@ -90,12 +91,14 @@ static td_status read_gguf(const td_source *source, const td_config *config, sca
     TD_TRY(gguf_optional(source, "rope.freq_base", 1.0, 1e12, s->theta, &s->theta));
     TD_TRY(gguf_optional(source, "rope.scaling.factor", 1.0, 1e6, 1.0, &s->factor));
     TD_TRY(gguf_optional(source, "rope.scaling.original_context_length", 1.0, 1e9, config->context_max, &s->original_context));
-    TD_TRY(gguf_optional(source, "rope.scaling.attn_factor", 0.0, 1e3, 0.0, &s->attention_factor));
+    TD_TRY(gguf_optional(source, "rope.scaling.attn_factor", 0.0, 1e3, 1.0, &s->more_magnitude));
+    TD_TRY(gguf_optional(source, "rope.scaling.yarn_attn_factor", 0.0, 1e3, 0.0, &s->attention_factor));
     TD_TRY(gguf_optional(source, "rope.scaling.yarn_beta_fast", 1e-6, 1e6, 32.0, &s->beta_fast));
     TD_TRY(gguf_optional(source, "rope.scaling.yarn_beta_slow", 1e-6, 1e6, 1.0, &s->beta_slow));
     double multiplier; /* GGUF stores 0.1 * mscale_all_dim for deepseek2; mscale equals it in every published file */
     TD_TRY(gguf_optional(source, "rope.scaling.yarn_log_multiplier", 0.0, 1e3, 0.0, &multiplier));
     s->mscale = s->mscale_all_dim = multiplier * 10.0;
+    td_gguf_bool(source->checkpoint, "tandem.rope.yarn.truncate", &s->truncate);
     return TD_OK;
 }
 
@@ -138,7 +141,7 @@ static void llama3_frequencies(const scaling *s, int dim, float *f)
 
 td_status td_rope_fill(const td_source *source, double default_theta, td_arena *arena, td_config *config)
 {
-    scaling s = {.theta = default_theta, .factor = 1.0, .original_context = config->context_max, .truncate = true};
+    scaling s = {.theta = default_theta, .factor = 1.0, .original_context = config->context_max, .more_magnitude = 1.0, .truncate = true};
     if (source->config) TD_TRY(read_hf(source, config, &s));
     else TD_TRY(read_gguf(source, config, &s));
     int dim = config->rope_dim;
@@ -155,10 +158,10 @@ td_status td_rope_fill(const td_source *source, double default_theta, td_arena *
         for (int i = 0; i < dim / 2; i++) f[i] /= ((const float *)divisors->data)[i];
     }
     config->rope_frequencies = f;
-    config->rope_magnitude = 1.0f;
+    config->rope_magnitude = (float)s.more_magnitude;
     if (s.kind == SCALE_YARN) {
         double computed = s.mscale > 0 && s.mscale_all_dim > 0 ? yarn_mscale(s.factor, s.mscale) / yarn_mscale(s.factor, s.mscale_all_dim) : yarn_mscale(s.factor, 1.0);
-        config->rope_magnitude = (float)(s.attention_factor > 0 ? s.attention_factor : computed);
+        config->rope_magnitude = (float)(s.more_magnitude * (s.attention_factor > 0 ? s.attention_factor : computed));
         if (config->attention == TD_ATTN_MLA && s.mscale_all_dim > 0) {
             double m = yarn_mscale(s.factor, s.mscale_all_dim);
             config->softmax_scale = (float)((double)config->softmax_scale * m * m);

@@ -164,6 +164,15 @@ def gguf(table, binary, case, scratch):
         written = gguf_models.write(case.path, scratch / "written.gguf", matrices)
         want = case.want if matrices == "F32" else reference.forward(case.config, gguf_models.read(written, case.config), case.ids)[0]
         compare(table, binary, case, f"GGUF by convention, {matrices}", written, want, EXACT)
+    odd = gguf_models.write(case.path, scratch / "odd.gguf", gguf_models.mixed, alignment=256, version=2)
+    split = gguf_models.write(case.path, scratch / "split.gguf", gguf_models.mixed, split=7)
+    held = gguf_models.read(odd, case.config)
+    want, slack = reference.forward(case.config, held, case.ids)[0], 0.0
+    if {"Q8_0", "Q4_0"} & set(gguf_models.types_of(odd).values()):  # activations are rounded before those (here: before all)
+        slack = 2 * reference.relative(forward_rounded(case, held, case.ids, "q8_0"), want)
+    got = compare(table, binary, case, "GGUF v2, mixed types, aligned 256", odd, want, EXACT + slack)
+    if got is not None:
+        same_bytes(table, binary, case, "the same, split", split, got)
     if "kv_lora_rank" in c:
         compare(table, binary, case, "GGUF by convention, attn_kv_b", gguf_models.write(case.path, scratch / "old.gguf", old_mla=True), case.want, EXACT)
     out, back = scratch / "converted.gguf", scratch / "back"

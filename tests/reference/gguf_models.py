@@ -4,6 +4,9 @@ write(folder, out): an F32 (or F16/BF16) GGUF as published converters make it: l
 MLA's kv_b split into k_b (transposed) and v_b, llama3 scaling as rope_freqs. old_mla=True writes DeepSeek as older files did (attn_kv_b, true head counts).
 read(path, config): the weights of a GGUF file under their Hugging Face names, every type multiplied out, so that the references can run on exactly what the file holds.
 """
+import pathlib
+import struct
+
 import gguf
 import numpy as np
 
@@ -157,11 +160,20 @@ def _tokenizer(w, t, vocab):
         (w.add_bos_token_id if "bos" in a["content"] else w.add_eos_token_id)(a["id"])
 
 
-def write(source, out, matrices="F32", old_mla=False, tokenizer=None):
-    """GGUF of a folder; matrices F32, F16 or BF16. Vectors and routers stay F32. tokenizer: a parsed tokenizer.json."""
+def mixed(number, name, x):
+    """Another type for every matrix, in turn; blocks only where rows divide into them. The router may be BF16 but is never quantised."""
+    kinds = ["BF16", "F16", "F32"] + (["Q8_0", "Q4_0"] if x.shape[-1] % 32 == 0 and "ffn_gate_inp" not in name else [])
+    return kinds[number % len(kinds)]
+
+
+def write(source, out, matrices="F32", old_mla=False, tokenizer=None, alignment=None, version=3, split=0):
+    """GGUF of a folder; matrices F32, F16, BF16, or a function of (number, name, array). Vectors and, with a name, routers stay F32. tokenizer: a parsed tokenizer.json.
+    alignment: of the data, other than 32. version 2: the same bytes under the older number. split: tensors a file; returns the first of the set."""
     config, weights = folder.weights_of(source)
     c = text_of(config)
-    w = gguf.GGUFWriter(out, ARCHITECTURES[c["model_type"]])
+    w = gguf.GGUFWriter(out, ARCHITECTURES[c["model_type"]], split_max_tensors=split)
+    if alignment:
+        w.add_custom_alignment(alignment)
     w.add_name("tiny")
     _metadata(w, c, old_mla)
     if tokenizer:
@@ -176,16 +188,28 @@ def write(source, out, matrices="F32", old_mla=False, tokenizer=None):
         dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
         plain = numpy_reference.frequencies(dict(c, rope_scaling=None), dim)[0]
         tensors.append(("rope_freqs.weight", plain / numpy_reference.frequencies(c, dim)[0]))
-    kinds = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16, "BF16": gguf.GGMLQuantizationType.BF16}
-    for name, x in tensors:
+    for number, (name, x) in enumerate(tensors):
         x = np.ascontiguousarray(x, dtype=np.float32)
-        kind = "F32" if x.ndim == 1 or "ffn_gate_inp" in name else matrices
-        w.add_tensor(name, x if kind == "F32" else gguf.quants.quantize(x, kinds[kind]), raw_dtype=kinds[kind])
+        kind = "F32" if x.ndim == 1 else matrices(number, name, x) if callable(matrices) else "F32" if "ffn_gate_inp" in name else matrices
+        kind = gguf.GGMLQuantizationType[kind]
+        w.add_tensor(name, x if kind == gguf.GGMLQuantizationType.F32 else gguf.quants.quantize(x, kind), raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
-    return out
+    files = files_of(out)
+    for file in files:
+        with open(file, "r+b") as f:
+            f.seek(4)
+            f.write(struct.pack("<I", version))
+    return files[0]
+
+
+def files_of(path):
+    """The files of a set, of which `path` is the name without its number, or the first; a single file otherwise."""
+    path = pathlib.Path(path)
+    stem = path.stem.partition("-00001-of-")[0]
+    return sorted(path.parent.glob(stem + "-*-of-*.gguf")) or [path]
 
 
 def types_of(path):
@@ -200,7 +224,7 @@ def read(path, config):
     back = {v: k for k, v in TOP.items()}
     layer_back = {v: k for k, v in names_of(c).items()}
     out, halves = {}, {}
-    for t in gguf.GGUFReader(path).tensors:
+    for t in (t for file in files_of(path) for t in gguf.GGUFReader(file).tensors):
         raw = t.data
         x = gguf.quants.dequantize(raw, t.tensor_type).astype(np.float64).reshape([int(n) for n in t.shape[::-1]])
         if t.name in back:
