@@ -74,7 +74,7 @@ static void fill(td_dtype type, void *data, int64_t rows, int64_t k)
 
 static int check_product(const td_kernel *kernel, td_matmul_job job)
 {
-    const td_kernel *all[4];
+    const td_kernel *all[TD_KERNELS_MAX];
     td_kernel_all(all);
     job.rows = TD_MIN(job.rows, 19), job.out_end = CHECK_OUTS, job.y_stride = CHECK_OUTS;
     size_t bytes = (size_t)(job.rows * CHECK_OUTS) * 4;
@@ -176,7 +176,7 @@ int main(int argc, char **argv)
     }
     void *data = aligned_alloc(1 << 21, BIG_BYTES);
     float *y = malloc((size_t)512 * (BIG_BYTES / 2304) * 4);
-    const td_kernel *all[4];
+    const td_kernel *all[TD_KERNELS_MAX];
     int count = td_kernel_all(all);
     for (int t = 1; t < count; t++) {
         const char *name = strstr(all[t]->why, "with VNNI") ? "vnni" : all[t]->name;

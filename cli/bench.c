@@ -225,7 +225,7 @@ int verb_bench(int argc, char **argv)
         {"--prefill-chunk", NULL, OPTION_INT, &s.engine.prefill_chunk, 0, 16384, "N", "prompt tokens per step (0: 512)"},
         {"--kv", NULL, OPTION_TEXT, &s.engine.kv_dtype, 0, 0, "TYPE", "type of the KV cache: bf16, f32, q8_0"},
         {"--micro-batches", NULL, OPTION_INT, &s.engine.micro_batches, 0, 4, "M", "micro-batches in flight (0: automatic)"},
-        {"--isa", NULL, OPTION_TEXT, &s.engine.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512"},
+        {"--isa", NULL, OPTION_TEXT, &s.engine.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512, amx"},
         {"--ffn", NULL, OPTION_TEXT, &s.engine.ffn, 0, 0, "HOST:PORT,...", "FFN workers"},
         {"--secret-file", NULL, OPTION_TEXT, &s.engine.secret_file, 0, 0, "FILE", "shared secret of the workers"},
         {"--wire", NULL, OPTION_TEXT, &s.engine.wire, 0, 0, "TYPE", "rows on the wire to workers: f32, bf16, fp8"},

@@ -38,7 +38,7 @@ int options_parse(const option_set *set, int argc, char **argv, int *count);
     {"--kv", NULL, OPTION_TEXT, &(engine).kv_dtype, 0, 0, "TYPE", "type of the KV cache: bf16, f32, q8_0"},                                              \
     {"--kv-tokens", NULL, OPTION_UINT64, &(engine).kv_tokens, 0, 1e12, "N", "tokens the KV cache holds over all requests (0: automatic)"},               \
     {"--micro-batches", NULL, OPTION_INT, &(engine).micro_batches, 0, 4, "M", "micro-batches in flight (0: automatic)"},                                 \
-    {"--isa", NULL, OPTION_TEXT, &(engine).isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512"},                                    \
+    {"--isa", NULL, OPTION_TEXT, &(engine).isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512, amx"},                                    \
     {"--no-prefix-reuse", NULL, OPTION_FLAG, &(engine).no_prefix_reuse, 0, 0, NULL, "do not reuse the KV of equal prompt beginnings"},                    \
     {"--ffn", NULL, OPTION_TEXT, &(engine).ffn, 0, 0, "HOST:PORT,...", "FFN workers (without: the FFN runs in this process)"},                          \
     {"--secret-file", NULL, OPTION_TEXT, &(engine).secret_file, 0, 0, "FILE", "shared secret of the workers"},                                           \

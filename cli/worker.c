@@ -36,7 +36,7 @@ int verb_worker(int argc, char **argv)
         {"--clients", NULL, OPTION_INT, &worker.clients_max, 0, 64, "N", "connections at the same time (0: 16)"},
         {"--batch-wait", NULL, OPTION_INT, &worker.batch_wait_us, -1, 1000000, "US", "microseconds a submit waits for others of its layer (0: 200; -1: none)"},
         {"--encrypt", NULL, OPTION_FLAG, &worker.encrypt, 0, 0, NULL, "turn unencrypted clients away"},
-        {"--isa", NULL, OPTION_TEXT, (void *)&worker.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512"},
+        {"--isa", NULL, OPTION_TEXT, (void *)&worker.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512, amx"},
         {"--quant", NULL, OPTION_TEXT, (void *)&model.quant, 0, 0, "TYPE", "quantise weights on load; must be the same everywhere"},
         {"--verbose", "-v", OPTION_FLAG, &verbose, 0, 0, NULL, "say who comes and goes"},
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},

@@ -123,7 +123,7 @@ typedef struct {
     const char *secret_file;/* the workers' shared secret */
     const char *wire;       /* "f32" (exact, default), "bf16", "fp8" */
     const char *trace;      /* write a Perfetto timeline here when the engine closes */
-    const char *isa;        /* "avx512", "avx2", "ref": use at most this; NULL: the best this machine has */
+    const char *isa;        /* "amx", "avx512", "avx2", "ref": use at most this; NULL: the best this machine has */
     bool encrypt;           /* encrypt frames to workers */
     int wait_for_workers_ms;/* how long requests wait when nobody has an expert; 0: 30000 */
     bool ffn_fallback;      /* with ffn: the model has its FFN weights here too; what no worker can compute is computed here */

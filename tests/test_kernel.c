@@ -18,7 +18,7 @@
 #include "kernel/kernel.h"
 
 static uint64_t seed;
-static const td_kernel *tables[4];
+static const td_kernel *tables[TD_KERNELS_MAX];
 static int table_count;
 
 static float uniform(td_random *r, float scale) { return (float)(td_random_next_unit(r) * 2 - 1) * scale; }

@@ -57,7 +57,7 @@ static void slow_paths(const machine *m, const td_kernel *kernel, td_buffer *out
 
 td_status td_doctor(bool json, char **out)
 {
-    const td_kernel *kernel, *all[4];
+    const td_kernel *kernel, *all[TD_KERNELS_MAX];
     td_pool *pool;
     td_machine_limits limits = {0};
     TD_TRY(td_kernel_pick(NULL, &kernel));

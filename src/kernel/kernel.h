@@ -16,7 +16,7 @@
  *   exp, silu: td_expf's polynomial with fma, the same operations in every table; results do not depend on the vector width.
  *
  * All pointers: float arrays and td_q8/td_q8k rows 4-byte aligned at least, weights to the size of their element (2 for f16 scales), no overlap unless said.
- * Functions are pure (no state, no allocation) and may run in any thread; matmul takes up to 300 KB of stack, the rest little. Rows of
+ * Functions are pure (no state, no allocation) and may run in any thread; matmul takes up to 360 KB of stack, the rest little. Rows of
  * activations (F32) and attention q are read fastest when they start at multiples of 64 bytes: elsewhere every load crosses a cache line.
  */
 #ifndef TD_KERNEL_KERNEL_H
@@ -81,7 +81,7 @@ static inline size_t td_attention_scratch_floats(int queries, int page_tokens, i
 }
 
 typedef struct td_kernel {
-    const char *name;        /* "ref", "avx2", "avx512" */
+    const char *name;        /* "ref", "avx2", "avx512", "amx" */
     const char *why;         /* one line for doctor */
 
     /* Matrix product, by weight type; entries for integer types that are not weights are NULL. Any rows >= 0, any k that the type allows. */
@@ -124,10 +124,11 @@ typedef struct td_kernel {
 
 enum { TD_PAGE_TOKENS = 64, TD_PARTITION_TOKENS = 512 };
 
-/* The best table this machine can run, at most the named one ("avx512", "avx2", "ref"; NULL: best). TD_E_INVALID for an unknown name. */
+/* The best table this machine can run, at most the named one ("amx", "avx512", "avx2", "ref"; NULL: best). TD_E_INVALID for an unknown name. */
 td_status td_kernel_pick(const char *at_most, const td_kernel **out);
 /* Every table this machine can run, reference first; returns the count. For tests and benches. */
-int td_kernel_all(const td_kernel *out[4]);
+enum { TD_KERNELS_MAX = 5 };
+int td_kernel_all(const td_kernel *out[TD_KERNELS_MAX]);
 
 /* The scalar definition of exp used everywhere: |relative error| < 2 ulp; x <= -87.3 gives 0 or a tiny value monotonically, x >= 88.7 gives +inf. */
 float td_expf(float x);

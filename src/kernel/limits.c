@@ -90,6 +90,7 @@ td_status td_kernel_limits(const td_kernel *kernel, struct td_pool *pool, td_mac
     if (kernel == &td_kernel_avx2) f32 = td_avx2_peak_f32, int8 = td_avx2_peak_int8;
     if (kernel == &td_kernel_avx512) f32 = td_avx512_peak_f32, int8 = td_avx512_peak_int8;
     if (kernel == &td_kernel_vnni) f32 = td_vnni_peak_f32, int8 = td_vnni_peak_int8;
+    if (kernel == &td_kernel_amx) f32 = td_amx_peak_f32, int8 = td_amx_peak_int8;
 #else
     (void)kernel;
 #endif

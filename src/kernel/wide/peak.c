@@ -1,4 +1,5 @@
 /* peak.c - the multiply-add instructions that the tiles are made of, alone on registers: what the other files are measured against. */
+#include "kernel/wide/tiles.h"
 #include "kernel/wide/vec.h"
 
 enum { CHAINS = 12 }; /* latency 4 or 5, two a cycle */
@@ -17,6 +18,33 @@ double WIDE(peak_f32)(int64_t rounds, float *sink)
     return (double)rounds * CHAINS * WIDTH * 2;
 }
 
+#if defined(__AMX_INT8__)
+/* Four tile products in flight, 16 x 16 x 64 each. */
+double WIDE(peak_int8)(int64_t rounds, float *sink)
+{
+    tile_shapes shapes = {.palette = 1};
+    _Alignas(64) int32_t tile[16][16] = {{(int32_t)*sink}};
+    for (int t = 0; t < 8; t++) shapes.rows[t] = 16, shapes.bytes[t] = 64;
+    rounds /= 16;
+    TILE_CONFIGURE(&shapes);
+    TILE_LOAD(0, tile, 64);
+    TILE_LOAD(1, tile, 64);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+    TILE_ZERO(4);
+    TILE_ZERO(5);
+    for (int64_t i = 0; i < rounds; i++) {
+        TILE_DOT_SS(2, 0, 1);
+        TILE_DOT_SS(3, 0, 1);
+        TILE_DOT_SS(4, 0, 1);
+        TILE_DOT_SS(5, 0, 1);
+    }
+    TILE_STORE(5, tile, 64);
+    TILE_RELEASE();
+    *sink += (float)tile[0][0];
+    return (double)rounds * 4 * 16 * 16 * 64 * 2;
+}
+#else
 /* VNNI: u8 * s8 into int32. Else what Q4_0 and the k-quants do: u8 * s8 to int16 pairs, added as int16. */
 double WIDE(peak_int8)(int64_t rounds, float *sink)
 {
@@ -36,3 +64,4 @@ double WIDE(peak_int8)(int64_t rounds, float *sink)
     *sink += f_max_lane(f_of_i(a[0]));
     return (double)rounds * CHAINS * WIDTH * 4 * 2;
 }
+#endif

@@ -182,7 +182,11 @@ static int64_t argmax(const float *x, int64_t n)
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
-#if defined(__AVX512VNNI__)
+#if defined(__AMX_INT8__)
+#define TABLE td_kernel_amx
+#define NAME "amx"
+#define WHY "AMX int8 tiles, AVX-512 for the rest"
+#elif defined(__AVX512VNNI__)
 #define TABLE td_kernel_vnni
 #define NAME "avx512"
 #define WHY "AVX-512 (F, BW, DQ, VL) with VNNI int8 dot products"

@@ -205,21 +205,25 @@ INLINE const void *row_of(const td_matmul_job *job, int r)
     return (const char *)job->x + (size_t)(job->x_rows ? job->x_rows[r] : r) * job->x_stride;
 }
 
-/* Weights to bring into L2 while the tiles of the panel before them are computed: `rows` pieces of `bytes` bytes, `stride` apart, some cache lines per tile. */
-typedef struct { const char *base; int64_t lines, stride, done, end, per_tile; } fetch;
+/* Weights to bring nearer while others are computed with: `rows` pieces of `bytes` bytes, `stride` apart, in the order in which they lie, so that the hardware sees a stream and runs
+ * ahead of it; some cache lines at each of `calls` calls. */
+typedef struct { const char *at, *row_end; int64_t rows, bytes, stride, per_call; } fetch;
 
-INLINE fetch fetch_plan(const char *base, int64_t rows, int64_t bytes, int64_t stride, int64_t tiles)
+INLINE fetch fetch_plan(const char *base, int64_t rows, int64_t bytes, int64_t stride, int64_t calls)
 {
-    fetch f = {.base = base, .lines = (bytes + 63) / 64, .stride = stride};
-    f.end = rows > 0 ? rows * f.lines : 0;
-    f.per_tile = (f.end + tiles - 1) / tiles;
+    fetch f = {.at = base, .row_end = base + bytes, .rows = TD_MAX(rows, 0), .bytes = bytes, .stride = stride};
+    if (stride <= bytes + 64) f.row_end = base + f.rows * stride, f.rows = f.rows > 0; /* rows without gaps are one piece */
+    f.per_call = (TD_MAX(rows, 0) * ((bytes + 63) / 64) + calls - 1) / calls + 1;
     return f;
 }
 
 INLINE void fetch_some(fetch *f)
 {
-    int64_t stop = TD_MIN(f->done + f->per_tile, f->end);
-    for (; f->done < stop; f->done++) __builtin_prefetch(f->base + f->done / f->lines * f->stride + f->done % f->lines * 64, 0, 2);
+    if (f->rows == 0) return;
+    const char *at = f->at, *stop = TD_MIN(at + f->per_call * 64, f->row_end);
+    for (; at < stop; at += 64) __builtin_prefetch(at, 0, 2);
+    f->at = at;
+    if (at >= f->row_end) f->rows--, f->at = f->row_end - f->bytes + f->stride, f->row_end += f->stride;
 }
 
 /* Entries of the table, one set per instruction set. */
@@ -232,6 +236,13 @@ void WIDE(matmul_q4_0)(const td_matmul_job *job);
 void WIDE(matmul_q4_k)(const td_matmul_job *job);
 void WIDE(matmul_q5_k)(const td_matmul_job *job);
 void WIDE(matmul_q6_k)(const td_matmul_job *job);
+#if defined(__AMX_INT8__)
+void WIDE(vectors_q8_0)(const td_matmul_job *job);
+void WIDE(vectors_q4_0)(const td_matmul_job *job);
+void WIDE(vectors_q4_k)(const td_matmul_job *job);
+void WIDE(vectors_q5_k)(const td_matmul_job *job);
+void WIDE(vectors_q6_k)(const td_matmul_job *job);
+#endif
 void WIDE(attention_part)(const td_attention_job *job);
 void WIDE(attention_merge)(float *m, float *l, float *o, float mb, float lb, const float *ob, int dv);
 
