@@ -17,7 +17,9 @@
 #include "base/random.h"
 #include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
+#include "text/regex.h"
 #include "text/tokenizer.h"
+#include "text/unicode.h"
 
 static const char *const kinds[] = {"gpt2", "llama3", "qwen2", "deepseek", "o200k", "sentencepiece", "metaspace", "odd"};
 
@@ -338,11 +340,37 @@ static void test_names(void **state)
     td_tokenizer_close(t);
 }
 
+/* Characters that Unicode versions, scripts with extensions and classes in brackets see differently; tests/reference/text_classes.py asks about every one. */
+static void test_classes(void **state)
+{
+    (void)state;
+    static const struct { const char *pattern; uint32_t code; bool expected; } cases[] = {
+        {"\\p{C}", 0x897, false}, {"\\p{Cn}", 0x1C89, false}, {"\\p{Cn}", 0x378, true}, {"\\p{Mn}", 0x1171E, false}, {"\\p{Mc}", 0x1171E, true}, {"\\p{Cf}", 0x13439, true}, {"\\p{Lu}", 0x1C89, true},
+        {"\\p{uppercase letter}", 0x1C89, true}, {"\\p{Greek}", 0x342, false}, {"\\p{Greek}", 0x3B1, true}, {"\\p{Hangul}", 0x3001, false}, {"\\p{han}", 0x323A0, true}, {"[\\P{M}]", 0x897, false}, {"[\\P{M}]", 'a', true},
+        {"\\w", 0xB2, true}, {"[\\w]", 0xB2, false}, {"[\\w]", 0xE9, true}, {"[[:digit:]]", 0x10D40, true}, {"[[:space:]]", 0x180E, false},
+    };
+    td_regex_scratch *scratch;
+    assert_int_equal(td_regex_scratch_open(&scratch), TD_OK);
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        td_regex *regex;
+        char text[4];
+        bool found;
+        size_t start, end;
+        if (td_regex_open(cases[i].pattern, strlen(cases[i].pattern), &regex) < 0) fail_msg("%s", td_error());
+        assert_int_equal(td_regex_find(regex, scratch, text, td_utf8_encode(cases[i].code, text), 0, &found, &start, &end), TD_OK);
+        if (found != cases[i].expected) fail_msg("%s and U+%04X: expected %d", cases[i].pattern, cases[i].code, cases[i].expected);
+        td_regex_close(regex);
+    }
+    td_regex_scratch_close(scratch);
+    assert_int_equal(td_unicode_lower(0x10D50), 0x10D70);
+    assert_true(td_unicode_punctuation(0x166D) && td_unicode_punctuation('$') && !td_unicode_punctuation(0x61D));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encode), cmocka_unit_test(test_gguf), cmocka_unit_test(test_decode), cmocka_unit_test(test_broken_bytes),
-        cmocka_unit_test(test_long_runs), cmocka_unit_test(test_refused), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_long_runs), cmocka_unit_test(test_refused), cmocka_unit_test(test_names), cmocka_unit_test(test_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

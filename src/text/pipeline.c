@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/utf8.h"
 #include "text/vocab.h"
@@ -84,14 +83,9 @@ void td_byte_level_put(const char *bytes, size_t count, td_buffer *out)
 
 static bool pattern_char(td_pattern_kind kind, uint32_t code)
 {
-    unsigned category;
-    switch (kind) {
-    case TD_PATTERN_SPACE: return td_unicode_space(code);
-    case TD_PATTERN_DIGIT: return code < 0x80 ? code >= '0' && code <= '9' : td_unicode_category(code) >> 8 == 'N' || (code >= 0x11DE0 && code <= 0x11DE9) || (code >= 0x16FF4 && code <= 0x16FF6); /* the last two: Unicode 17 */
-    default:
-        category = td_unicode_category(code) >> 8;
-        return category == 'P' || (code < 0x80 && category == 'S');
-    }
+    if (kind == TD_PATTERN_SPACE) return td_unicode_space(code);
+    if (kind == TD_PATTERN_PUNCTUATION) return td_unicode_punctuation(code);
+    return code < 0x80 ? code >= '0' && code <= '9' : td_unicode_category(code) >> 8 == 'N' || (code >= 0x11DE0 && code <= 0x11DE9) || (code >= 0x16FF4 && code <= 0x16FF6); /* the last two: Unicode 17 */
 }
 
 /* The next match at or after from: a regex or text match, or one character of a kind. */
@@ -166,7 +160,7 @@ static td_status lowercase(const char *text, size_t bytes, td_buffer *out)
         uint32_t code = td_utf8_decode(text + at, length);
         char lower[4];
         if (code == 0x130) td_buffer_put(out, "i\xCC\x87", 3); /* the only character whose lower case is two */
-        else td_buffer_put(out, lower, td_utf8_encode((uint32_t)utf8proc_tolower((utf8proc_int32_t)code), lower));
+        else td_buffer_put(out, lower, td_utf8_encode(td_unicode_lower(code), lower));
         at += length;
     }
     return td_buffer_status(out);

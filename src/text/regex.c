@@ -50,11 +50,12 @@ static void put_set(rewriter *r, const char *contents, bool negated)
 static void put_word(rewriter *r, bool negated)
 {
     td_buffer set = {0};
-    td_buffer_text(&set, "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"); /* Oniguruma counts these six of Latin-1 */
-    td_unicode_new_ranges("L", 1, &set);
-    td_unicode_new_ranges("M", 1, &set);
-    td_unicode_new_ranges("Nd", 2, &set);
-    td_unicode_new_ranges("Nl", 2, &set);
+    td_buffer_text(&set, "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}");
+    if (!r->in_class) td_buffer_text(&set, "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"); /* Oniguruma counts these six of Latin-1, outside of a class */
+    td_unicode_new_ranges("L", &set);
+    td_unicode_new_ranges("M", &set);
+    td_unicode_new_ranges("Nd", &set);
+    td_unicode_new_ranges("Nl", &set);
     put_set(r, set.data ? set.data : "", negated);
     td_buffer_free(&set);
 }
@@ -72,16 +73,23 @@ static td_status put_property(rewriter *r)
     if (r->text[from] == '^') negated = !negated, from++;
     const char *name = r->text + from;
     size_t length = end - from;
-    static const struct { const char *longer, *name; } aliases[] = {{"Letter", "L"}, {"Number", "N"}, {"Punctuation", "P"}, {"Symbol", "S"}, {"Mark", "M"}, {"Separator", "Z"}, {"Other", "C"}};
-    for (size_t i = 0; i < TD_COUNT(aliases); i++)
-        if (strlen(aliases[i].longer) == length && !memcmp(name, aliases[i].longer, length)) name = aliases[i].name, length = 1;
     if (length == 0 || length > 40) return refuse(r, "expected a property name of 1 to 40 characters");
-    td_buffer news = {0}, set = {0};
-    bool known = td_unicode_new_ranges(name, length, &news);
-    td_buffer_format(&set, negated && r->in_class ? "\\P{%s%.*s}" : "\\p{%s%.*s}", length > 2 && known ? "sc:" : "", (int)length, name);
-    if (news.bytes && !(negated && r->in_class)) td_buffer_put(&set, news.data, news.bytes);
-    put_set(r, set.data ? set.data : "", negated);
-    td_buffer_free(&news);
+    const char *known = td_unicode_property(name, length);
+    bool inverse = negated && r->in_class;
+    td_buffer set = {0};
+    if (known && strlen(known) <= 2 && (inverse || !strcmp(known, "C") || !strcmp(known, "Cn") || !strcmp(known, "Mn"))) { /* what is new cannot be taken away: every range by itself */
+        td_unicode_category_ranges(known, inverse, &set);
+        put_set(r, set.data ? set.data : "", negated && !inverse);
+    } else if (known) {
+        if (inverse) td_buffer_free(&set);
+        if (inverse) return refuse(r, "a negated script inside a class is not supported");
+        td_buffer_format(&set, "\\p{%s%s}", strlen(known) > 2 ? "sc:" : "", known);
+        td_unicode_new_ranges(known, &set);
+        put_set(r, set.data ? set.data : "", negated);
+    } else { /* another script; anything else does not compile */
+        td_buffer_format(&set, inverse ? "\\P{sc:%.*s}" : "\\p{sc:%.*s}", (int)length, name);
+        put_set(r, set.data ? set.data : "", negated && !inverse);
+    }
     td_buffer_free(&set);
     r->at = end + 1;
     return TD_OK;
@@ -109,7 +117,7 @@ static td_status put_escape(rewriter *r)
         td_buffer set = {0};
         if (c == 'D' && r->in_class) return refuse(r, "\\D inside a class is not supported");
         td_buffer_text(&set, "\\p{Nd}");
-        td_unicode_new_ranges("Nd", 2, &set);
+        td_unicode_new_ranges("Nd", &set);
         put_set(r, set.data ? set.data : "", c == 'D');
         td_buffer_free(&set);
         break;
@@ -131,6 +139,17 @@ static td_status put_escape(rewriter *r)
     }
     }
     r->at += 2;
+    return TD_OK;
+}
+
+/* [:name:] inside a class, where both sides mean the same characters. */
+static td_status put_named_class(rewriter *r, const char *name, size_t length)
+{
+    if (length == 5 && !memcmp(name, "space", 5)) td_buffer_text(r->out, space_ranges);
+    else if (length == 5 && !memcmp(name, "cntrl", 5)) td_buffer_text(r->out, "\\p{Cc}");
+    else if (length == 6 && !memcmp(name, "xdigit", 6)) td_buffer_text(r->out, "0-9a-fA-F");
+    else if (length == 5 && !memcmp(name, "digit", 5)) td_buffer_text(r->out, "\\p{Nd}"), td_unicode_new_ranges("Nd", r->out);
+    else return refuse(r, "a named class other than [:space:], [:cntrl:], [:digit:] and [:xdigit:] is not supported");
     return TD_OK;
 }
 
@@ -156,7 +175,7 @@ static td_status put_class(rewriter *r)
             const char *end = memchr(r->text + r->at + 2, ':', r->bytes - r->at - 2);
             if (!end || end + 1 >= r->text + r->bytes || end[1] != ']') return refuse(r, "expected ':]' to close the named class");
             size_t length = (size_t)(end + 2 - r->text) - r->at;
-            td_buffer_put(r->out, r->text + r->at, length);
+            TD_TRY(put_named_class(r, r->text + r->at + 2, length - 4));
             r->at += length;
             continue;
         }

@@ -172,7 +172,8 @@ static td_status read_pre_tokenizer(const cJSON *object, td_tokenizer *t)
     if (is_type(object, "Sequence")) return read_sequence(object, "pretokenizers", read_pre_tokenizer, t);
     if (is_type(object, "ByteLevel")) return read_byte_level(object, t);
     if (is_type(object, "Metaspace")) return read_metaspace(object, t);
-    if (is_type(object, "Whitespace")) return add_regex_split(t, "\\w+|[^\\w\\s]+", TD_SPLIT_REMOVED, true);
+    /* to this one the joiners are word characters, and the digits of Latin-1 above are not */
+    if (is_type(object, "Whitespace")) return add_regex_split(t, "[\\w\\u200C\\u200D]+|[^\\w\\u200C\\u200D\\s]+", TD_SPLIT_REMOVED, true);
     td_split_step *step;
     TD_TRY(td_pipeline_add_split(&t->pipeline, &step));
     step->invert = truth_of(object, "invert", false);

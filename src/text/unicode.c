@@ -11,13 +11,30 @@
 unsigned td_unicode_category(uint32_t code)
 {
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
+    if (code == 0x1171E) return 'M' << 8 | 'c'; /* Mn before Unicode 16 */
     if (category != UTF8PROC_CATEGORY_CN) {
         const char *name = utf8proc_category_string((utf8proc_int32_t)code);
         return (unsigned)name[0] << 8 | (unsigned)name[1];
     }
-    for (size_t i = 0; i < TD_COUNT(new_categories); i++)
-        if (code >= new_categories[i].first && code <= new_categories[i].last) return (unsigned)new_categories[i].name[0] << 8 | (unsigned)new_categories[i].name[1];
+    if (code < 0x32000)
+        for (size_t i = 0; i < TD_COUNT(new_categories); i++)
+            if (code >= new_categories[i].first && code <= new_categories[i].last) return (unsigned)new_categories[i].name[0] << 8 | (unsigned)new_categories[i].name[1];
     return 'C' << 8 | 'n';
+}
+
+uint32_t td_unicode_lower(uint32_t code)
+{
+    for (size_t i = 0; code >= new_lower[0].code && i < TD_COUNT(new_lower); i++)
+        if (new_lower[i].code == code) return new_lower[i].lower;
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)code);
+}
+
+bool td_unicode_punctuation(uint32_t code)
+{
+    unsigned category = td_unicode_category(code) >> 8;
+    for (size_t i = 0; code >= 0x80 && i < TD_COUNT(other_punctuation); i++)
+        if (code >= other_punctuation[i].first && code <= other_punctuation[i].last) return other_punctuation[i].name[0] == 'y';
+    return category == 'P' || (code < 0x80 && category == 'S');
 }
 
 bool td_unicode_space(uint32_t code)
@@ -37,20 +54,55 @@ bool td_unicode_word(uint32_t code)
     }
 }
 
-bool td_unicode_new_ranges(const char *name, size_t length, td_buffer *out)
+/* Names are compared as the standard says: case, spaces, '-' and '_' do not matter. */
+static bool same_name(const char *name, size_t length, const char *known)
 {
-    bool known = length == 1 && strchr("LMNPSZC", name[0]);
+    size_t i = 0;
+    for (; i < length; i++) {
+        char c = name[i];
+        if (c == '_' || c == '-' || c == ' ') continue;
+        while (*known == '_') known++;
+        if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != (*known >= 'A' && *known <= 'Z' ? *known + 32 : *known) || !*known) return false;
+        known++;
+    }
+    return !*known;
+}
+
+const char *td_unicode_property(const char *name, size_t length)
+{
+    static const char *const long_names[][2] = {{"Letter", "L"}, {"Mark", "M"}, {"Number", "N"}, {"Punctuation", "P"}, {"Symbol", "S"}, {"Separator", "Z"}, {"Other", "C"},
+        {"Uppercase_Letter", "Lu"}, {"Lowercase_Letter", "Ll"}, {"Titlecase_Letter", "Lt"}, {"Modifier_Letter", "Lm"}, {"Other_Letter", "Lo"}, {"Nonspacing_Mark", "Mn"}, {"Spacing_Mark", "Mc"},
+        {"Enclosing_Mark", "Me"}, {"Decimal_Number", "Nd"}, {"Letter_Number", "Nl"}, {"Other_Number", "No"}, {"Connector_Punctuation", "Pc"}, {"Dash_Punctuation", "Pd"}, {"Open_Punctuation", "Ps"},
+        {"Close_Punctuation", "Pe"}, {"Initial_Punctuation", "Pi"}, {"Final_Punctuation", "Pf"}, {"Other_Punctuation", "Po"}, {"Math_Symbol", "Sm"}, {"Currency_Symbol", "Sc"}, {"Modifier_Symbol", "Sk"},
+        {"Other_Symbol", "So"}, {"Space_Separator", "Zs"}, {"Line_Separator", "Zl"}, {"Paragraph_Separator", "Zp"}, {"Control", "Cc"}, {"Format", "Cf"}, {"Unassigned", "Cn"}, {"Private_Use", "Co"}};
+    for (size_t i = 0; i < TD_COUNT(long_names); i++)
+        if (same_name(name, length, long_names[i][1]) || same_name(name, length, long_names[i][0])) return long_names[i][1];
+    for (size_t i = 0; i < TD_COUNT(new_scripts); i++)
+        if (same_name(name, length, new_scripts[i].name)) return new_scripts[i].name;
+    return NULL;
+}
+
+void td_unicode_new_ranges(const char *name, td_buffer *out)
+{
+    size_t length = strlen(name);
     for (size_t i = 0; i < TD_COUNT(new_categories); i++)
-        if (length <= 2 && !strncmp(name, new_categories[i].name, length)) {
-            td_buffer_format(out, "\\x{%x}-\\x{%x}", new_categories[i].first, new_categories[i].last);
-            known = true;
-        }
+        if (length <= 2 && !strncmp(name, new_categories[i].name, length)) td_buffer_format(out, "\\x{%x}-\\x{%x}", new_categories[i].first, new_categories[i].last);
     for (size_t i = 0; length > 2 && i < TD_COUNT(new_scripts); i++)
-        if (strlen(new_scripts[i].name) == length && !memcmp(name, new_scripts[i].name, length)) {
-            td_buffer_format(out, "\\x{%x}-\\x{%x}", new_scripts[i].first, new_scripts[i].last);
-            known = true;
-        }
-    return known;
+        if (!strcmp(name, new_scripts[i].name)) td_buffer_format(out, "\\x{%x}-\\x{%x}", new_scripts[i].first, new_scripts[i].last);
+}
+
+void td_unicode_category_ranges(const char *name, bool others, td_buffer *out)
+{
+    uint32_t first = 0;
+    bool open = false;
+    for (uint32_t code = 0; code <= 0x110000; code++) {
+        bool surrogate = code >= 0xD800 && code <= 0xDFFF; /* no text holds one */
+        unsigned category = code < 0x110000 && !surrogate ? td_unicode_category(code) : 0;
+        bool in = category && (category >> 8 == (unsigned char)name[0] && (!name[1] || (category & 0xFF) == (unsigned char)name[1])) != others;
+        if (in && !open) first = code;
+        if (!in && open) td_buffer_format(out, "\\x{%x}-\\x{%x}", first, code - 1);
+        open = in;
+    }
 }
 
 /* The reference's normalizer knows Unicode 9. Marks that are younger are ordinary characters to it: they are not reordered and end a composition; younger

@@ -17,7 +17,14 @@ typedef enum { TD_NFC, TD_NFD, TD_NFKC, TD_NFKD } td_normal_form;
 /* Puts the normal form of text behind out. Time grows as n log n also for long runs of combining marks. */
 td_status td_unicode_normalize(td_normal_form form, const char *text, size_t bytes, td_buffer *out);
 
-/* Appends the ranges ("\x{..}-\x{..}") of a category ("L", "Lu") or script ("Han") that this PCRE2 does not know; false when the name is unknown here. */
-bool td_unicode_new_ranges(const char *name, size_t length, td_buffer *out);
+uint32_t td_unicode_lower(uint32_t code);    /* one code point; U+0130, whose lower case is two, gives 'i' */
+bool td_unicode_punctuation(uint32_t code);  /* to the reference's Punctuation pre-tokenizer */
+
+/* A general category ("L", "Lu") or script that has newer characters than this PCRE2 knows, by any spelling ("letter", "uppercase_letter", "han"); else NULL. */
+const char *td_unicode_property(const char *name, size_t length);
+/* Appends the ranges ("\x{..}-\x{..}") of such a property that this PCRE2 does not know. */
+void td_unicode_new_ranges(const char *name, td_buffer *out);
+/* Appends all ranges of a category, or of everything else. */
+void td_unicode_category_ranges(const char *name, bool others, td_buffer *out);
 
 #endif
