@@ -144,6 +144,7 @@ static void test_texts(void **state)
     static const struct { bool regex; const char *grammar; const char *yes[6], *no[6]; } cases[] = {
         {true, "[a-z]+@[a-z]+\\.(com|org)", {"a@b.com", "xy@z.org"}, {"a@b.net", "@b.com", "a@b.com "}},
         {true, "^\\d{3}-\\d{2,4}$", {"123-45", "123-4567"}, {"12-345", "123-45678", ""}},
+        {true, "((a?)*b?)*", {"", "aab", "bab"}, {"c", "aac"}}, /* repeats of what may be empty */
         {true, "(a|bc)*d?", {"", "d", "abcad", "bcbc"}, {"b", "dd", "abd"}},
         {true, "[^\"\\\\é]x.", {"中xy", "axé"}, {"éxa", "\"xa", "ax\n"}},
         {false, "root ::= (\"a\" root \"b\")? # nested\n", {"", "ab", "aabb"}, {"a", "aab", "ba"}},
@@ -160,12 +161,48 @@ static void test_texts(void **state)
     }
 }
 
+/* What each keyword lets through, as JSON texts; tests/reference/text_grammars.py asks the jsonschema package about random ones. */
+static void test_keywords(void **state)
+{
+    (void)state;
+    static const struct { const char *schema; const char *yes[5], *no[5]; } cases[] = {
+        {"{\"type\":\"integer\",\"minimum\":-12,\"exclusiveMaximum\":105}", {"-12", "0", "9", "99", "104"}, {"-13", "105", "-0", "1.0", "007"}},
+        {"{\"type\":\"number\",\"minimum\":0,\"maximum\":1}", {"0", "0.25", "1", "1.0"}, {"1.01", "-0.5", "2", "1e5"}},
+        {"{\"type\":\"number\",\"exclusiveMinimum\":3}", {"3.001", "4", "1000"}, {"3", "3.0", "2.9", "-4"}},
+        {"{\"type\":\"string\",\"pattern\":\"^[a-z]+@x$\"}", {"\"ab@x\""}, {"\"@x\"", "\"ab@xy\"", "\"-ab@x\""}},
+        {"{\"type\":\"string\",\"pattern\":\"a\\\"b\"}", {"\"a\\\"b\"", "\"xa\\\"by\""}, {"\"a\"b\"", "\"ab\""}},
+        {"{\"type\":\"string\",\"format\":\"date\"}", {"\"2024-12-31\"", "\"1999-02-28\""}, {"\"2024-13-01\"", "\"2024-04-31\"", "\"24-01-01\""}},
+        {"{\"enum\":[\"a\",1,null],\"type\":[\"string\",\"null\"]}", {"\"a\"", "null"}, {"1", "\"b\""}},
+        {"{\"properties\":{\"ab\":{\"type\":\"null\"}},\"additionalProperties\":{\"type\":\"integer\"}}", {"{}", "{\"ab\":null}", "{\"ab\":null,\"a\":1}", "{\"abc\":2,\"\":3}"}, {"{\"ab\":1}", "{\"a\":null}", "{\"a\":1,\"ab\":2}", "{\"\\u0061b\":1}"}},
+        {"{\"additionalProperties\":{\"type\":\"integer\"}}", {"{}", "{\"x\":1}"}, {"{\"x\":null}"}},
+        {"{\"required\":[\"a\"],\"type\":\"object\"}", {"{\"a\":[]}"}, {"{}"}},
+        {"{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}}},{\"properties\":{\"a\":{\"minimum\":5}},\"required\":[\"a\"]}]}", {"{\"a\":5}"}, {"{\"a\":4}", "{}"}},
+        {"{\"type\":\"object\",\"anyOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}],\"properties\":{\"a\":{},\"b\":{}}}", {"{\"a\":1}", "{\"b\":1}", "{\"a\":1,\"b\":2}"}, {"{}"}},
+        {"{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"integer\"}]}", {"\"x\"", "3"}, {"null", "3.5"}},
+        {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"},{\"type\":\"integer\"}],\"items\":false,\"minItems\":1}", {"[null]", "[null,3]"}, {"[]", "[3]", "[null,3,4]"}},
+        {"{\"$ref\":\"#/$defs/a~1b\",\"maximum\":7,\"$defs\":{\"a/b\":{\"type\":\"integer\",\"minimum\":5}}}", {"5", "7"}, {"4", "8"}},
+        {"{\"type\":\"string\",\"maxLength\":1}", {"\"\\u00e9\"", "\"\""}, {"\"\\ud800\"", "\"ab\""}},
+    };
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        cJSON *schema = cJSON_Parse(cases[i].schema);
+        td_grammar *g;
+        assert_non_null(schema);
+        if (td_grammar_from_schema(schema, &g) < 0) fail_msg("%s: %s", cases[i].schema, td_error());
+        for (int k = 0; k < 5 && cases[i].yes[k]; k++) matches(g, cases[i].yes[k], true);
+        for (int k = 0; k < 5 && cases[i].no[k]; k++) matches(g, cases[i].no[k], false);
+        td_grammar_close(g);
+        cJSON_Delete(schema);
+    }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
-    static const char *const grammars[][2] = {{"", "root"}, {"root ::= x", "'x'"}, {"root ::= root \"a\" | \"b\"", "left recursion"}, {"root ::= a\na ::= \"x\"* b\nb ::= a", "left recursion"}, {"root ::= \"a", "closing"}, {"root ::= [a", "closing"},
+    static const char *const grammars[][2] = {{"", "root"}, {"root ::= x", "'x'"}, {"root ::= root \"a\" | \"b\"", "left recursion"}, {"root ::= a\na ::= \"x\"* b \"y\"\nb ::= a", "left recursion"}, {"root ::= \"a", "closing"}, {"root ::= [a", "closing"},
         {"root ::= (\"a\"", ")"}, {"root ::= \"a\"{3,2}", "repeats"}, {"root ::= \"a\"\nroot ::= \"b\"", "already"}, {"root = \"a\"", "::="}};
-    static const char *const schemas[][2] = {{"{\"type\":\"integer\",\"minimum\":3}", "minimum"}, {"{\"type\":\"thing\"}", "thing"}, {"{\"$ref\":\"#/nowhere\"}", "nowhere"}, {"{\"type\":\"string\",\"pattern\":\"a\"}", "pattern"}, {"{\"type\":\"string\",\"maxLength\":-1}", "maxLength"}};
+    static const char *const schemas[][2] = {{"{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf"}, {"{\"type\":\"number\",\"minimum\":0.5}", "minimum"}, {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "oneOf"}, {"{\"not\":{}}", "'not'"},
+        {"{\"allOf\":[{\"type\":\"string\",\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", "pattern"}, {"{\"allOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}", "no value"}, {"{\"type\":\"string\",\"format\":\"uri\"}", "uri"}, {"{\"enum\":[\"a\"],\"type\":\"null\"}", "no value"},
+        {"{\"type\":\"array\",\"uniqueItems\":true}", "uniqueItems"}, {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", "minimum"}, {"{\"required\":[\"a\"],\"additionalProperties\":false}", "'a'"}, {"{\"type\":\"thing\"}", "thing"}, {"{\"$ref\":\"#/nowhere\"}", "nowhere"}, {"{\"type\":\"string\",\"pattern\":\"(?=a)\"}", "pattern"}, {"{\"type\":\"string\",\"maxLength\":-1}", "maxLength"}};
     td_grammar *g = NULL;
     for (size_t i = 0; i < TD_COUNT(grammars); i++) {
         assert_true(td_grammar_from_gbnf(grammars[i][0], strlen(grammars[i][0]), &g) < 0);
@@ -183,6 +220,6 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_schema), cmocka_unit_test(test_any_object), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_schema), cmocka_unit_test(test_any_object), cmocka_unit_test(test_keywords), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

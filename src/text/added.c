@@ -134,6 +134,8 @@ const td_added *td_added_next(const td_added_set *set, const char *text, size_t 
             if (!td_unicode_space(code)) break;
             *end += length;
         }
+        if (t->lstrip && *start < floor) *start = floor; /* the token before took these spaces: what is left of this one may be nothing */
+        if (*end <= *start) continue;
         return t;
     }
     return NULL;

@@ -406,34 +406,47 @@ static void find_empty(const td_grammar *g, uint8_t *empty)
     }
 }
 
-/* A rule that can come back to itself before any byte would go on for ever. Depth first with a stack of its own: 1 on the way, 2 done. */
+typedef struct { int rule, alternative; const td_element *e; bool grows; } visit; /* grows: the reference under way is not the last of its alternative */
+
+static visit visit_rule(const td_grammar *g, int rule) { return (visit){rule, 0, g->elements + g->rules[rule].starts[0], false}; }
+
+/* From the rule that is visited again down to the last: does a round leave something behind? Otherwise it only repeats itself, which the matcher notices. */
+static bool round_grows(const visit *stack, size_t depth, int rule)
+{
+    for (size_t i = depth; i-- > 0;) {
+        if (stack[i].grows) return true;
+        if (stack[i].rule == rule) return false;
+    }
+    return false;
+}
+
+/* A rule that can come back to itself before any byte, with ever more to do, would go on for ever. Depth first with a stack of its own: 1 on the way, 2 done. */
 static td_status refuse_left_recursion(const td_grammar *g)
 {
     size_t n = (size_t)g->rules_count;
     uint8_t *empty = calloc(n, 1), *mark = calloc(n, 1);
-    struct { int rule, alternative; const td_element *e; } *stack = malloc((n + 1) * sizeof *stack);
+    visit *stack = malloc((n + 1) * sizeof *stack);
     bool found = false, memory = empty && mark && stack;
     if (memory) find_empty(g, empty);
     for (int root = 0; memory && root < g->rules_count && !found; root++) {
         if (mark[root] || g->rules[root].count == 0) continue;
-        size_t depth = 0;
-        stack[depth].rule = root, stack[depth].alternative = 0, stack[depth].e = g->elements + g->rules[root].starts[0];
+        stack[0] = visit_rule(g, root);
         mark[root] = 1;
-        for (depth = 1; depth > 0 && !found;) {
-            int rule = stack[depth - 1].rule;
-            const td_element *e = stack[depth - 1].e;
+        for (size_t depth = 1; depth > 0 && !found;) {
+            visit *top = &stack[depth - 1];
+            const td_element *e = top->e;
             if (!e || e->kind != TD_ELEMENT_RULE) {
-                if (++stack[depth - 1].alternative < g->rules[rule].count) stack[depth - 1].e = g->elements + g->rules[rule].starts[stack[depth - 1].alternative];
-                else mark[rule] = 2, depth--;
+                if (++top->alternative < g->rules[top->rule].count) top->e = g->elements + g->rules[top->rule].starts[top->alternative];
+                else mark[top->rule] = 2, depth--;
                 continue;
             }
             int next = (int)e->rule;
-            stack[depth - 1].e = empty[next] ? e + 1 : NULL;
-            found = mark[next] == 1;
+            top->e = empty[next] ? e + 1 : NULL;
+            top->grows = e[1].kind != TD_ELEMENT_END;
+            found = mark[next] == 1 && round_grows(stack, depth, next);
             if (mark[next] || g->rules[next].count == 0) continue;
             mark[next] = 1;
-            stack[depth].rule = next, stack[depth].alternative = 0, stack[depth].e = g->elements + g->rules[next].starts[0];
-            depth++;
+            stack[depth++] = visit_rule(g, next);
         }
     }
     free(empty);

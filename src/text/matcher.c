@@ -10,7 +10,7 @@
 
 #include "text/grammar_parts.h"
 
-enum { STATES_MAX = 4096, NODES_MAX = 1 << 18, STACKS_MAX = 4096, TOKEN_BYTES_MAX = 256, UNKNOWN = -2, DEAD = -1 };
+enum { STATES_MAX = 4096, NODES_MAX = 1 << 18, STACKS_MAX = 4096, SEEN_MAX = 1 << 14, TOKEN_BYTES_MAX = 256, UNKNOWN = -2, DEAD = -1 };
 
 typedef struct { int32_t id; uint32_t bytes, shared; const char *text; } sorted_token; /* shared: leading bytes in common with the one before */
 
@@ -36,6 +36,8 @@ struct td_matcher {
     uint32_t *work;          /* [STACKS_MAX] tops of the state under construction */
     int work_count;
     bool work_complete, full;
+    struct { uint32_t place, parent, round; } *seen; /* [SEEN_MAX] references expanded for the state under construction (round): repeats of what may be empty come back */
+    uint32_t round, seen_count;
     td_buffer so_far;        /* bytes of the text, to find the place again after emptying */
 };
 
@@ -116,7 +118,18 @@ static void add_top(td_matcher *m, uint32_t top)
     else m->work[m->work_count++] = top;
 }
 
-/* Adds the tops that a place with its returns stands for. No left recursion, so it ends; depth only guards the C stack. */
+/* A reference that was expanded already for this state? Else it is noted. */
+static bool seen_before(td_matcher *m, uint32_t place, uint32_t parent)
+{
+    uint32_t slot = (uint32_t)mix((uint64_t)place << 32 | parent) & (SEEN_MAX - 1);
+    for (; m->seen[slot].round == m->round; slot = (slot + 1) & (SEEN_MAX - 1))
+        if (m->seen[slot].place == place && m->seen[slot].parent == parent) return true;
+    if (m->seen_count++ > SEEN_MAX / 2) m->full = true;
+    else m->seen[slot].place = place, m->seen[slot].parent = parent, m->seen[slot].round = m->round;
+    return false;
+}
+
+/* Adds the tops that a place with its returns stands for. No left recursion that grows, so it ends; depth only guards the C stack. */
 static void expand(td_matcher *m, uint32_t place, uint32_t parent, int depth)
 {
     const td_element *e = &m->grammar->elements[place];
@@ -133,6 +146,7 @@ static void expand(td_matcher *m, uint32_t place, uint32_t parent, int depth)
     case TD_ELEMENT_BYTES: add_top(m, node_of(m, place, parent)); return;
     default: break;
     }
+    if (seen_before(m, place, parent)) return;
     const td_rule *rule = &m->grammar->rules[e->rule];
     /* a reference at the end returns to where this alternative would have: endless repeats need no endless stack */
     uint32_t back = e[1].kind == TD_ELEMENT_END ? parent : node_of(m, place + 1, parent);
@@ -168,7 +182,13 @@ static int32_t state_of_work(td_matcher *m)
     return m->states_count - 1;
 }
 
-static void begin_work(td_matcher *m) { m->work_count = 0, m->work_complete = false; }
+static void begin_work(td_matcher *m)
+{
+    m->work_count = 0;
+    m->work_complete = false;
+    m->seen_count = 0;
+    if (++m->round == 0) memset(m->seen, 0, SEEN_MAX * sizeof *m->seen), m->round = 1;
+}
 
 static int32_t start_state(td_matcher *m)
 {
@@ -226,8 +246,9 @@ td_status td_matcher_open(const td_grammar *grammar, const td_grammar_vocab *voc
         m->states = malloc(STATES_MAX * sizeof *m->states);
         m->state_slots = malloc(2 * STATES_MAX * sizeof *m->state_slots);
         m->work = malloc(STACKS_MAX * sizeof *m->work);
+        m->seen = calloc(SEEN_MAX, sizeof *m->seen);
     }
-    if (!m || !m->nodes || !m->node_slots || !m->states || !m->state_slots || !m->work) {
+    if (!m || !m->nodes || !m->node_slots || !m->states || !m->state_slots || !m->work || !m->seen) {
         td_matcher_close(m);
         return td_fail(TD_E_MEMORY, "grammar: no memory for a matcher");
     }
@@ -252,6 +273,7 @@ void td_matcher_close(td_matcher *m)
     free(m->states);
     free(m->state_slots);
     free(m->work);
+    free(m->seen);
     td_buffer_free(&m->so_far);
     free(m);
 }
