@@ -183,11 +183,12 @@ INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
     return start;
 }
 
-/* Each weight row is read in pieces shorter than a cache line, WIDTH rows in turn, which the hardware alone fetches too late. Past the end of a row lies the next one. */
-INLINE void fetch_rows(const td_dtype type, const uint8_t *const *rows, size_t at)
+/* WIDTH weight rows are read in turn, in pieces shorter than a cache line, which the hardware fetches too late: so the next WIDTH rows come into L2 meanwhile, in the order in
+ * which they lie. */
+INLINE fetch fetch_next(const td_matmul_job *job, const td_dtype type, int64_t out, int64_t blocks)
 {
-    UNROLL for (int i = 0; i < WIDTH; i++)
-        for (int line = 0; line < block_bytes(type); line += 64) __builtin_prefetch(rows[i] + at + 512 + line, 0, 3);
+    int64_t row_bytes = (int64_t)td_dtype_row_bytes(type, job->w->shape[1]);
+    return fetch_plan((const char *)job->w->data + (out + WIDTH) * row_bytes, TD_MIN(WIDTH, job->out_end - out - WIDTH), row_bytes, row_bytes, blocks);
 }
 
 INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
@@ -200,12 +201,14 @@ INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_r
         F total[TILE_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
         point(job, type, out, 0, WIDTH, rows);
+        fetch next = fetch_next(job, type, out, blocks);
+        const I distance = distances(rows);
         for (int64_t b = 0; b < blocks; b++) {
             size_t at = (size_t)b * (size_t)block_bytes(type);
-            fetch_rows(type, rows, at);
+            fetch_some(&next);
             I w[8];
             q8_columns(type, rows, at, w);
-            F d = halves_of(rows, at);
+            F d = halves_at(rows, distance, at);
             UNROLL for (int r = 0; r < ROWS; r++) {
                 I sum = i_set(x[r][b].sum), offset = type == TD_Q4_0 ? i_shl(sum, 3) : VNNI ? i_shl(sum, 7) : i_zero();
                 total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, i_sub(i_zero(), offset))), f_mul(d, f_set(x[r][b].d)), total[r]);
@@ -242,9 +245,10 @@ INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, int fir
         F total[TILE_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
         point(job, type, out, 0, WIDTH, rows);
+        fetch next = fetch_next(job, type, out, blocks);
         for (int64_t b = 0; b < blocks; b++) {
             size_t at = (size_t)b * (size_t)block_bytes(type);
-            fetch_rows(type, rows, at);
+            fetch_some(&next);
             super_scales s;
             I acc[TILE_ROWS], first[8], second[8];
             scales_of(type, rows, at, &s);

@@ -10,7 +10,7 @@
 #include "kernel/wide/tiles.h"
 #include "kernel/wide/unpack.h"
 
-enum { TILE = 16, TILES = 8, CHUNK = 2048, BLOCKS = CHUNK / TD_Q_BLOCK, PIECE = 32, AHEAD = 256, BATCH = 8, SUPERS = CHUNK / TD_QK_BLOCK, PLANES = 4, STEPS = 4 };
+enum { TILE = 16, TILES = 8, CHUNK = 2048, BLOCKS = CHUNK / TD_Q_BLOCK, PIECE = 32, BATCH = 8, SUPERS = CHUNK / TD_QK_BLOCK, PLANES = 4, STEPS = 4 };
 
 /* Activations of up to TILES * TILE rows and CHUNK of K, as tiles [k / 4][row][k % 4]. */
 typedef struct {
@@ -39,10 +39,11 @@ static tile_shapes shapes_of(const td_dtype type)
     const bool kquant = td_act_kind_of(type) == TD_ACT_Q8K;
     tile_shapes s = {.palette = 1};
     for (int t = 2; t < 6; t++) s.rows[t] = TILE, s.bytes[t] = 64; /* sums */
+    
     s.rows[0] = TILE, s.bytes[0] = kquant ? 64 : 32;               /* weights */
     s.rows[1] = kquant ? 16 : 8, s.bytes[1] = 64;                 /* activations */
-    s.rows[6] = TILE, s.bytes[6] = 8;                              /* minimums */
-    s.rows[7] = 2, s.bytes[7] = 64;                                /* sums of activations */
+    s.rows[6] = TILE, s.bytes[6] = kquant ? 8 : 32;                /* minimums; a second tile of weights */
+    s.rows[7] = kquant ? 2 : 8, s.bytes[7] = 64;                   /* sums of activations; a second tile of activations */
     return s;
 }
 
@@ -119,12 +120,6 @@ INLINE weight_rows point_weights(const td_matmul_job *job, const td_dtype type, 
 /* The four bytes at the same place of the 16 rows. */
 INLINE I fours_of(const weight_rows *w, size_t at) { return _mm512_i32gather_epi32(w->gather, (const void *)(w->row[0] + at), 1); }
 
-/* The lines that come AHEAD bytes later, of all rows in turn, as the hardware's own prefetching likes to see them. `step` bytes are used up between calls, about a line. */
-INLINE void fetch_ahead(const weight_rows *w, size_t at, int first, int count)
-{
-    UNROLL for (int i = 0; i < count; i++) __builtin_prefetch(w->row[first + i] + at + AHEAD, 0, 3);
-}
-
 INLINE void unpack_q4(const weight_rows *w, size_t at, int8_t q[TILE][32])
 {
     const I shifts = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
@@ -137,11 +132,10 @@ INLINE void unpack_q4(const weight_rows *w, size_t at, int8_t q[TILE][32])
 }
 
 /* One block of 16 outputs: its scales, and its bytes where they cannot be loaded from where they are. */
-INLINE void unpack_block(const td_dtype type, const weight_rows *w, int64_t number, piece_q8 *p, int b)
+INLINE void unpack_block(const td_dtype type, const weight_rows *w, int64_t number, piece_q8 *p, int b, fetch *next)
 {
     const size_t bytes = (size_t)block_bytes(type), at = (size_t)number * bytes;
-    if (type == TD_Q8_0) fetch_ahead(w, at, b % 2 * 8, 8);
-    else fetch_ahead(w, at, b % 4 * 4, 4);
+    fetch_some(next);
     f_store(p->d[b], f_of_half(fours_of(w, at)));
     if (type == TD_Q4_0) unpack_q4(w, at + 2, p->q[b]);
     else if (!w->whole)
@@ -205,11 +199,11 @@ INLINE void unpack_row_q6(const uint8_t *block, super_block *s, int row)
     }
 }
 
-INLINE void unpack_super(const td_dtype type, const weight_rows *w, int64_t number, super_block *s)
+INLINE void unpack_super(const td_dtype type, const weight_rows *w, int64_t number, super_block *s, fetch *next)
 {
     const size_t bytes = (size_t)block_bytes(type), at = (size_t)number * bytes;
     for (int row = 0; row < TILE; row++) {
-        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(w->row[row] + at + 2 * bytes + line, 0, 3);
+        fetch_some(next);
         if (type == TD_Q6_K) unpack_row_q6(w->row[row] + at, s, row);
         else unpack_row_q45(type, w->row[row] + at, s, row);
     }
@@ -221,27 +215,49 @@ INLINE void unpack_super(const td_dtype type, const weight_rows *w, int64_t numb
 /* ---- products ---------------------------------------------------------------------------------------------------------------------------- */
 
 /* The weights of block `number` for a tile load: Q8_0 where it lies, others from the piece. */
-INLINE void load_weights(const td_dtype type, const weight_rows *w, int64_t number, const piece_q8 *p, int b)
+#define LOAD_WEIGHTS(t, type, w, number, p, b)                                                  \
+    do {                                                                                        \
+        if (type == TD_Q8_0 && w->whole) TILE_LOAD(t, w->row[0] + (number) * 34 + 2, w->row_bytes); \
+        else TILE_LOAD(t, p->q[b], 32);                                                         \
+    } while (0)
+#define BLOCK_PRODUCT(a, b, c, i)                             \
+    do {                                                      \
+        LOAD_WEIGHTS(a, type, w, first_block + (i), p, i);    \
+        TILE_LOAD(b, x->q8[tile][first_block + (i)], 64);     \
+        TILE_ZERO(c);                                         \
+        TILE_DOT_SS(c, a, b);                                 \
+    } while (0)
+
+INLINE void add_block(const piece_q8 *p, const x_tiles *x, int tile, int64_t first_block, int i, int32_t sums[4][TILE][TILE], F total[TILE])
 {
-    if (type == TD_Q8_0 && w->whole) TILE_LOAD(0, w->row[0] + number * 34 + 2, w->row_bytes);
-    else TILE_LOAD(0, p->q[b], 32);
+    F d = f_load(x->d[tile][first_block + i]);
+    UNROLL for (int o = 0; o < TILE; o++) total[o] = f_fma(f_of_i(i_load(sums[i % 4][o])), f_mul(f_set(p->d[i][o]), d), total[o]);
 }
 
 /* Adds the blocks of a piece to the totals of 16 outputs, lanes being rows. The first tile of rows unpacks the piece, some blocks before they are loaded as tiles: a tile row read
  * right after it was written would wait. */
-INLINE void piece_rows(const td_dtype type, const weight_rows *w, piece_q8 *p, int64_t first_block, int blocks, const x_tiles *x, int tile, F total[TILE])
+INLINE void piece_rows(const td_dtype type, const weight_rows *w, piece_q8 *p, int64_t first_block, int blocks, const x_tiles *x, int tile, fetch *next, F total[TILE])
 {
-    _Alignas(64) int32_t sums[2][TILE][TILE];
-    for (int i = 0; i < blocks; i++) {
+    _Alignas(64) int32_t sums[4][TILE][TILE];
+    int i = 0;
+    for (; i + 4 <= blocks; i += 4) {
         if (tile == 0 && i % BATCH == 0)
-            for (int j = i; j < TD_MIN(i + BATCH, blocks); j++) unpack_block(type, w, first_block + j, p, j);
-        load_weights(type, w, first_block + i, p, i);
-        TILE_LOAD(1, x->q8[tile][first_block + i], 64);
-        TILE_ZERO(2);
-        TILE_DOT_SS(2, 0, 1);
-        TILE_STORE(2, sums[i % 2], 64);
-        F d = f_load(x->d[tile][first_block + i]);
-        UNROLL for (int o = 0; o < TILE; o++) total[o] = f_fma(f_of_i(i_load(sums[i % 2][o])), f_mul(f_set(p->d[i][o]), d), total[o]);
+            for (int j = i; j < TD_MIN(i + BATCH, blocks); j++) unpack_block(type, w, first_block + j, p, j, next);
+        BLOCK_PRODUCT(0, 1, 2, i);
+        BLOCK_PRODUCT(6, 7, 3, i + 1);
+        BLOCK_PRODUCT(0, 1, 4, i + 2);
+        BLOCK_PRODUCT(6, 7, 5, i + 3);
+        TILE_STORE(2, sums[0], 64);
+        TILE_STORE(3, sums[1], 64);
+        TILE_STORE(4, sums[2], 64);
+        TILE_STORE(5, sums[3], 64);
+        UNROLL for (int j = 0; j < 4; j++) add_block(p, x, tile, first_block, i + j, sums, total);
+    }
+    for (; i < blocks; i++) {
+        if (tile == 0) unpack_block(type, w, first_block + i, p, i, next);
+        BLOCK_PRODUCT(0, 1, 2, i);
+        TILE_STORE(2, sums[i % 4], 64);
+        add_block(p, x, tile, first_block, i, sums, total);
     }
 }
 
@@ -340,19 +356,20 @@ INLINE void chunk_rows(const td_matmul_job *job, const td_dtype type, int first_
     _Alignas(64) float kept[TILES][TILE][TILE];
     for (int64_t out = job->out_begin; out < job->out_end; out += TILE) {
         weight_rows w = point_weights(job, type, out, begin);
+        fetch next = fetch_plan((const char *)w.row[0] + TILE * w.row_bytes, TD_MIN(TILE, job->out_end - out - TILE), (int64_t)td_dtype_row_bytes(type, n), w.row_bytes, (int64_t)blocks * (q8 ? 1 : TILE));
         const int piece = q8 ? PIECE : 1;
         for (int b = 0; b < blocks; b += piece) {
             piece_q8 p;
             super_block s;
             const int count = TD_MIN(piece, blocks - b);
-            if (!q8) unpack_super(type, &w, b, &s);
+            if (!q8) unpack_super(type, &w, b, &s, &next);
             for (int t = 0; t < tiles; t++) {
                 F total[TILE];
                 const int first = first_row + t * TILE, tile_rows = TD_MIN(rows - t * TILE, TILE);
                 if (b > 0) UNROLL for (int o = 0; o < TILE; o++) total[o] = f_load(kept[t][o]);
                 else if (begin > 0) totals_from(job, first, tile_rows, out, total);
                 else UNROLL for (int o = 0; o < TILE; o++) total[o] = f_zero();
-                if (q8) piece_rows(type, &w, &p, b, count, x, t, total);
+                if (q8) piece_rows(type, &w, &p, b, count, x, t, &next, total);
                 else super_rows(type, &s, x, t, b, total);
                 if (b + count < blocks) UNROLL for (int o = 0; o < TILE; o++) f_store(kept[t][o], total[o]);
                 else totals_to(job, first, tile_rows, out, total);

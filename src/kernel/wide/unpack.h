@@ -135,6 +135,24 @@ INLINE F halves_of(const uint8_t *const *p, size_t at)
     return f_load_f16(h);
 }
 
+/* The same with the rows' distances from the first one: one instruction where there is one. */
+INLINE I distances(const uint8_t *const *p)
+{
+    int32_t d[WIDTH];
+    for (int i = 0; i < WIDTH; i++) d[i] = (int32_t)(p[i] - p[0]);
+    return i_load(d);
+}
+
+INLINE F halves_at(const uint8_t *const *p, const I distance, size_t at)
+{
+#if defined(__AVX512F__)
+    return f_of_half(_mm512_i32gather_epi32(distance, (const void *)(p[0] + at), 1));
+#else
+    (void)distance;
+    return halves_of(p, at);
+#endif
+}
+
 /* The scales of one super-block of WIDTH outputs. scale: int32, or without VNNI a pair of equal int16, for each of the 8 (Q6_K: 16) sub-blocks. pair: two neighbouring
  * minimums (Q6_K: scales) as int16. */
 typedef struct { F d, dmin; I scale[16], pair[8]; } super_scales;
