@@ -75,7 +75,7 @@ def score(model, tokenizer, items, bos=True, show=False, at_once=40):
     for start in range(0, len(items), at_once):
         part = items[start:start + at_once]
         prompts = [tokenizer.encode(x["prompt"], add_special_tokens=bos).ids for x in part]
-        wholes = [tokenizer.encode(x["prompt"] + (" " if x["group"].endswith("plain") else "") + x["expected"],
+        wholes = [tokenizer.encode(x["prompt"] + (" " if "plain" in x["group"] else "") + x["expected"],
                                    add_special_tokens=bos).ids for x in part]
         rows = torch.zeros(len(part), max(map(len, wholes)), dtype=torch.long)
         for row, ids in enumerate(wholes):

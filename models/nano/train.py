@@ -14,12 +14,12 @@ import random
 import time
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 import generate
-from model import CONFIG, Model, initial
+from model import CONFIG, initial
+from step import Step
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -40,14 +40,14 @@ def encode(tokenizer, segments):
 
 
 def batch(tokenizer, seed, step, rows, length, echo=0.0):
-    """Documents packed into rows: tokens, targets and weights [rows, length], and the mask that keeps documents apart."""
+    """Documents packed into rows: tokens, targets, weights, and where in its row each token's document begins, all [rows, length]."""
     r = random.Random(f"{seed}/{step}")
     tokens = torch.full((rows, length + 1), CONFIG["pad_token_id"])
     weights = torch.zeros(rows, length + 1)
-    owner = torch.zeros(rows, length + 1, dtype=torch.long)
-    used, free, number, misses = 0, [length + 1] * rows, 1, 0
+    first = torch.arange(length + 1, dtype=torch.int32).repeat(rows, 1)
+    free, misses = [length + 1] * rows, 0
     while misses < 12:
-        ids, w = encode(tokenizer, generate.document(r, echo))
+        ids, w = (x[:length + 1] for x in encode(tokenizer, generate.document(r, echo)))
         row = next((i for i in range(rows) if free[i] >= len(ids)), None)
         if row is None:
             misses += 1
@@ -56,66 +56,16 @@ def batch(tokenizer, seed, step, rows, length, echo=0.0):
         stop = start + len(ids)
         tokens[row, start:stop] = torch.tensor(ids)
         weights[row, start + 1:stop] = torch.tensor(w[1:])
-        owner[row, start:stop] = number
+        first[row, start:stop] = start
         free[row] -= len(ids)
-        number += 1
-    own = owner[:, :-1]
-    mask = (own[:, None, :, None] == own[:, None, None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
-    return tokens[:, :-1], tokens[:, 1:], weights[:, 1:], mask
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), weights[:, 1:].contiguous(), first[:, :-1].contiguous()
 
 
-def newton_schulz(g):
-    """The nearest semi-orthogonal matrices of g [n, rows, columns], roughly (quintic iteration of Muon)."""
-    x = g.bfloat16()
-    turned = x.shape[1] > x.shape[2]
-    x = x.mT if turned else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
-        s = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * s + 2.0315 * s @ s) @ x
-    return (x.mT if turned else x).float()
-
-
-class Optimizer:
-    def __init__(self, params):
-        self.params = params
-        matrix = [n for n, p in params.items() if p.dim() > 1 and not any(k in n for k in ("embed", "lm_head", "moe.gate.weight"))]
-        self.groups = {}
-        for n in matrix:
-            self.groups.setdefault(tuple(params[n].shape[-2:]), []).append(n)
-        self.rest = [n for n in params if n not in matrix]
-        self.state = {"momentum": {n: torch.zeros_like(params[n]) for n in matrix},
-                      "first": {n: torch.zeros_like(params[n]) for n in self.rest},
-                      "second": {n: torch.zeros_like(params[n]) for n in self.rest}, "count": 0}
-
-    @torch.no_grad()
-    def step(self, scale, muon_lr=0.012, adam_lr=0.004, decay=0.3):
-        state = self.state
-        state["count"] += 1
-        t = state["count"]
-        for (rows, columns), names in self.groups.items():
-            stack = []
-            for n in names:
-                m, g = state["momentum"][n], self.params[n].grad
-                m.mul_(0.95).add_(g, alpha=0.05)
-                stack.append((g * 0.05 + m * 0.95).reshape(-1, rows, columns))
-            update = newton_schulz(torch.cat(stack)) * max(1.0, rows / columns) ** 0.5
-            for n, u in zip(names, update.split([len(s) for s in stack])):
-                p = self.params[n]
-                p.mul_(1 - scale * muon_lr * decay).add_(u.view_as(p), alpha=-scale * muon_lr)
-        for n in self.rest:
-            p, g = self.params[n], self.params[n].grad
-            state["first"][n].lerp_(g, 0.1)
-            state["second"][n].lerp_(g * g, 0.02)
-            first, second = state["first"][n] / (1 - 0.9 ** t), state["second"][n] / (1 - 0.98 ** t)
-            p.sub_(first / (second.sqrt() + 1e-8), alpha=scale * adam_lr)
-
-
-def export(params):
-    with open(os.path.join(HERE, "config.json"), "w") as f:
+def export(params, folder):
+    with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(CONFIG, f, indent=2)
         f.write("\n")
-    path = os.path.join(HERE, "model.safetensors")
+    path = os.path.join(folder, "model.safetensors")
     save_file({n: p.detach().bfloat16().contiguous() for n, p in params.items()}, path, metadata={"format": "pt"})
     os.chmod(path, 0o644)
 
@@ -130,70 +80,52 @@ def main():
     cli.add_argument("--state", required=True)
     cli.add_argument("--steps", type=int, default=1000000)
     cli.add_argument("--decay-at", type=int, default=900000)
-    cli.add_argument("--minutes", type=float, help="instead of --steps: stop then, with the rate falling over the last 70 %% of the time")
     cli.add_argument("--rows", type=int, default=16)
-    cli.add_argument("--length", type=int, default=512)
+    cli.add_argument("--length", type=int, default=256)
+    cli.add_argument("--rate", type=float, default=0.01, help="of Muon; Adam's is 0.3 of it")
     cli.add_argument("--echo", type=float, default=0.0, help="share of documents that only teach looking back")
     cli.add_argument("--seed", type=int, default=1)
-    cli.add_argument("--float32", action="store_true", help="matrix products in float32 instead of BF16")
-    cli.add_argument("--export", action="store_true")
-    cli.add_argument("--save-every", type=int, default=200)
+    cli.add_argument("--weights", help="begin with the weights of this model.safetensors instead of random ones (a new state only)")
+    cli.add_argument("--export", action="store_true", help="write the files of the folder from the state, and do nothing else")
+    cli.add_argument("--to", default=HERE, help="folder for what is exported")
+    cli.add_argument("--save-every", type=int, default=100)
     args = cli.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     tokenizer = Tokenizer.from_file(os.path.join(HERE, "tokenizer.json"))
-    params = initial(CONFIG, args.seed)
-    average = {n: p.clone() for n, p in params.items()}
-    optimizer, step = Optimizer(params), 0
+    params = {n: p.float() for n, p in load_file(args.weights).items()} if args.weights else initial(CONFIG, args.seed)
+    one, number = Step(CONFIG, params, args.rows, args.length), 0
     if os.path.exists(args.state):
         state = torch.load(args.state)
-        params, average, step = state["params"], state["average"], state["step"]
-        optimizer.params, optimizer.state = params, state["optimizer"]
+        number, one.state = state["step"], state["optimizer"]
+        for n, p in params.items():
+            p.copy_(state["params"][n])
+            one.average[n].copy_(state["average"][n])
+        one.refresh()
     if args.export:
-        export(average)
-        print(f"exported the average at step {step}")
+        export(one.average, args.to)
+        print(f"exported the average at step {number}")
         return
-    for p in params.values():
-        p.requires_grad_(True)
-    model = Model(CONFIG, params, torch.float32 if args.float32 else torch.bfloat16)
-    print(f"{sum(p.numel() for p in params.values())} parameters, from step {step}", flush=True)
-
-    @torch.compile(dynamic=False)
-    def losses(tokens, targets, weights, mask):
-        logits, balance = model.forward(tokens, mask)
-        w = weights.flatten()
-        return (F.cross_entropy(logits, targets.flatten(), reduction="none") * w).sum() / w.sum(), balance
+    print(f"{sum(p.numel() for p in params.values())} parameters, from step {number}", flush=True)
 
     def keep_state():
-        save(args.state, params={n: p.detach() for n, p in params.items()}, average=average, optimizer=optimizer.state, step=step)
+        save(args.state, params=params, average=one.average, optimizer=one.state, step=number)
 
-    clock, seen, shown = time.time(), 0, {}
-    began = time.time()
-    while step < args.steps and (args.minutes is None or time.time() < began + 60 * args.minutes):
-        tokens, targets, weights, mask = batch(tokenizer, args.seed, step, args.rows, args.length, args.echo)
-        loss, balance = losses(tokens, targets, weights, mask)
-        (loss + 0.01 * balance).backward()
-        if args.minutes:
-            left = (1 - (time.time() - began) / (60 * args.minutes)) / 0.7
-        else:
-            left = (args.steps - step) / max(1, args.steps - args.decay_at)
-        scale = max(0.0, min(1.0, (step + 1) / 100, left))
-        optimizer.step(scale)
-        step += 1
-        keep = min(0.99, step / (step + 10))
-        with torch.no_grad():
-            for n, p in params.items():
-                average[n].lerp_(p, 1 - keep)
-                p.grad = None
-        seen += int((tokens != CONFIG["pad_token_id"]).sum())
-        shown["loss"] = shown.get("loss", 0.0) + loss.detach().item()
-        shown["balance"] = shown.get("balance", 0.0) + float(balance.detach()) / 5
-        if step % 20 == 0:
-            speed = seen / (time.time() - clock)
-            print(f"step {step} loss {shown['loss'] / 20:.4f} balance {shown['balance'] / 20:.3f} rate {scale:.3f} {speed:.0f} tokens/s", flush=True)
-            clock, seen, shown = time.time(), 0, {}
-        if step % args.save_every == 0:
+    clock, seen, losses, rights = time.time(), 0, 0.0, 0.0
+    while number < args.steps:
+        tokens, targets, weights, first = (t.flatten() for t in batch(tokenizer, args.seed, number, args.rows, args.length, args.echo))
+        loss, right = one.forward_backward(tokens, targets, weights, first)
+        scale = max(0.0, min(1.0, (one.state["count"] + 1) / 100, (args.steps - number) / max(1, args.steps - args.decay_at)))
+        number += 1
+        one.optimize(scale * args.rate, scale * args.rate * 0.3, 0.2, min(0.99, number / (number + 10)))
+        seen, losses, rights = seen + int((tokens != CONFIG["pad_token_id"]).sum()), losses + loss, rights + right
+        if number % 20 == 0:
+            print(f"step {number} loss {losses / 20:.4f} right {rights / 20:.4f} rate {scale:.3f} {seen / (time.time() - clock):.0f} tokens/s "
+                  f"{time.strftime('%H:%M:%S')}", flush=True)
+            clock, seen, losses, rights = time.time(), 0, 0.0, 0.0
+        if number % args.save_every == 0:
             keep_state()
     keep_state()
-    export(average)
+    export(one.average, args.to)
 
 
 if __name__ == "__main__":
