@@ -304,7 +304,7 @@ td_status td_choices_make(td_exchange *x)
 {
     int64_t n = x->ask.n ? x->ask.n : 1;
     const char *param = x->ask.messages ? "messages" : x->ask.input ? "input" : "prompt";
-    if (x->ask.force_tool) return td_serve_refuse(x, 400, "unsupported_value", "tool_choice", "tool_choice: a call cannot be enforced yet; expected auto or none");
+    if (x->ask.force_tool) TD_TRY(td_tools_force(x));
     if (n * x->prompt_count > TD_CHOICES_MAX) return td_serve_refuse(x, 400, "invalid_value", "n", "n: expected at most %d completions of one request, found %lld", TD_CHOICES_MAX, (long long)(n * x->prompt_count));
     for (int p = 0; p < x->prompt_count; p++)
         if (x->prompts[p].count > (size_t)x->server->context_max)

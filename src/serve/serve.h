@@ -293,6 +293,8 @@ td_status td_prompts_from_field(td_exchange *x, const cJSON *value, const char *
 /* Checks messages of the OpenAI shape; *out is a new array in which content is a string. */
 td_status td_messages_check(td_exchange *x, const cJSON *messages, cJSON **out);
 td_status td_tools_check(td_exchange *x, const cJSON *tools);
+/* tools.c: the grammar of one call, for tool_choice required, any or a name. */
+td_status td_tools_force(td_exchange *x);
 /* Adds n choices for each prompt and checks them against the context. */
 td_status td_choices_make(td_exchange *x);
 

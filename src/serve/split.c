@@ -104,8 +104,8 @@ td_status td_splitter_open(td_choice *c)
     const cJSON *tools = x->converted_tools && x->converted_tools->child ? x->converted_tools : x->ask.tools;
     if (!x->shape || !x->shape->chats) return TD_OK;
     bool raw = x->ask.reasoning_format && !strcmp(x->ask.reasoning_format, "none"), inside = td_prompt_thinks(c->prompt);
-    td_parser_options options = {.calls = tools && tools->child ? server->call_format : TD_CALLS_NONE, .reasoning = !raw && (server->reasons || inside),
-                                 .starts_in_reasoning = !raw && inside, .tools = tools};
+    td_parser_options options = {.calls = x->ask.force_tool ? TD_CALLS_HERMES : tools && tools->child ? server->call_format : TD_CALLS_NONE, .reasoning = (!raw || x->ask.force_tool) && (server->reasons || inside),
+                                 .starts_in_reasoning = (!raw || x->ask.force_tool) && inside, .starts_in_call = x->ask.force_tool, .tools = tools};
     c->splitter = calloc(1, sizeof *c->splitter);
     if (!c->splitter) return td_fail(TD_E_MEMORY, "request: no memory");
     c->splitter->in_reasoning = options.starts_in_reasoning;

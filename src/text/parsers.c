@@ -156,6 +156,7 @@ static bool step_start(td_parser *p, bool end)
     }
     p->trimming = false; /* the reply's own white space */
     p->state = IN_CONTENT;
+    if (p->options.starts_in_call) begin_call(p, IN_HEAD);
     if (p->options.calls == TD_CALLS_LLAMA3 && skip < p->held.bytes && p->held.data[skip] == '{') {
         p->bare = true;
         keep_raw(p, skip);
@@ -179,6 +180,7 @@ static bool step_reasoning(td_parser *p, bool end)
     drop(p, at - text + sizeof think_close - 1);
     p->trimming = true;
     p->state = IN_CONTENT;
+    if (p->options.starts_in_call) begin_call(p, IN_HEAD);
     return true;
 }
 
@@ -395,7 +397,7 @@ static bool step_tail(td_parser *p, bool end)
     int closed = begins(p, at, close);
     if (closed == 0 && !end) return false;
     if (closed == 1) drop(p, at + strlen(close));
-    else drop(p, p->marks.call_close ? 0 : at); /* no closing mark: what follows is content */
+    else drop(p, p->marks.call_close && !p->options.starts_in_call ? 0 : at); /* no closing mark: what follows is content */
     end_call(p);
     p->trimming = true;
     if (p->options.calls == TD_CALLS_LLAMA3 && closed == 1) {

@@ -34,6 +34,7 @@ typedef struct {
     td_call_format calls;
     bool reasoning;            /* split <think>..</think> off */
     bool starts_in_reasoning;  /* the prompt ended inside <think>: without </think> everything is reasoning */
+    bool starts_in_call;       /* TD_CALLS_HERMES: what follows the reasoning (or begins the text) is a call's JSON, its opening mark was in the prompt or is left out */
     const cJSON *tools;        /* OpenAI's list, for the types of step3's parameters; borrowed; NULL: every value is a string */
 } td_parser_options;
 

@@ -176,6 +176,33 @@ def tool_calls_in_every_shape():
 
 
 @test
+def calls_are_forced():
+    """The text is then a call's JSON and nothing else; the fake engine says it, the real one is held to it by a grammar (nano_test.py)."""
+    with Server(FAKE) as s:
+        text = '{"name": "f", "arguments": {"a": 1}}'
+        for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+            one = s.post(CHAT, say(text, tools=TOOLS, tool_choice=choice))[1]["choices"][0]
+            assert one["finish_reason"] == "tool_calls" and one["message"]["content"] is None and json.loads(one["message"]["tool_calls"][0]["function"]["arguments"]) == {"a": 1}, one
+        streamed = joined(s.stream(CHAT, say(text, tools=TOOLS, tool_choice="required")))
+        assert streamed["content"] == "" and [(c["name"], json.loads(c["arguments"])) for c in streamed["tool_calls"]] == [("f", {"a": 1})]
+        thought = s.post(CHAT, say("hm</think>\n" + text, tools=TOOLS, tool_choice="required", reasoning_effort="high"))[1]["choices"][0]["message"]
+        assert thought["reasoning_content"] == "hm" and thought["tool_calls"][0]["function"]["name"] == "f", thought
+        named = [{"name": "f", "input_schema": {"type": "object"}}]
+        for choice in ({"type": "any"}, {"type": "tool", "name": "f"}):
+            answer = s.post("/v1/messages", {**say(text), "max_tokens": 99, "tools": named, "tool_choice": choice})[1]
+            assert answer["stop_reason"] == "tool_use" and [b["type"] for b in answer["content"]] == ["tool_use"] and answer["content"][0]["input"] == {"a": 1}, answer
+        flat = [{"type": "function", **t["function"]} for t in TOOLS]
+        for choice in ("required", {"type": "function", "name": "f"}):
+            output = s.post("/v1/responses", {"input": f"SAY:{text}|", "tools": flat, "tool_choice": choice})[1]["output"]
+            assert [i["type"] for i in output] == ["function_call"] and output[0]["name"] == "f", output
+        for path, body in ((CHAT, say(text, tool_choice="required")), (CHAT, say(text, tools=TOOLS, tool_choice={"type": "function", "function": {"name": "nobody"}})), (CHAT, say(text, tools=[], tool_choice="required")),
+                           ("/v1/messages", {**say(text), "max_tokens": 9, "tool_choice": {"type": "any"}}), ("/v1/messages", {**say(text), "max_tokens": 9, "tools": named, "tool_choice": {"type": "tool", "name": "x"}}),
+                           ("/v1/responses", {"input": "x", "tool_choice": "required"}), (CHAT, say(text, tools=TOOLS, tool_choice="required", response_format={"type": "json_object"}))):
+            status, answer = s.post(path, body)
+            assert status == 400 and "tool" in answer["error"]["message"], (status, answer)
+
+
+@test
 def what_cannot_be_parsed_is_not_lost():
     with Server(FAKE) as s:
         cut = s.post(CHAT, say('<tool_call>{"name": "f", "arguments": {"a": 1', tools=TOOLS))[1]["choices"][0]

@@ -97,6 +97,29 @@ def grammars_hold(s):
         assert status == 400 and answer["error"]["param"] in ("grammar", "response_format", "json_schema"), (wrong, answer)
 
 
+def calls_are_forced(s):
+    """The shipped model was never taught to call: whatever it would say, it calls, with arguments that fit the schema."""
+    weather = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}, "days": {"$ref": "#/$defs/count"}}, "required": ["city", "days"], "additionalProperties": False, "$defs": {"count": {"enum": [1, 2, 3]}}}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": weather, "strict": True}}, {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}}]
+    ask = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "tools": tools, "max_tokens": 300, "temperature": 1.2}
+    seen = set()
+    for seed in range(6):
+        for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+            answer = s.post("/v1/chat/completions", {**ask, "seed": seed, "tool_choice": choice})[1]["choices"][0]
+            call, = answer["message"]["tool_calls"]
+            arguments = json.loads(call["function"]["arguments"])
+            seen.add(call["function"]["name"])
+            assert answer["finish_reason"] == "tool_calls" and answer["message"]["content"] is None and call["function"]["name"] in ("weather", "clock"), answer
+            if call["function"]["name"] == "weather":
+                assert arguments["city"] in ("Oslo", "Rome") and arguments["days"] in (1, 2, 3), arguments
+            else:
+                assert choice == "required" and arguments == {}
+    loose = {"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 3}}}
+    for strict, status in ((False, 200), (True, 400)):
+        got, answer = s.post("/v1/chat/completions", {**ask, "seed": 1, "tool_choice": "required", "max_tokens": 1900, "tools": [{"type": "function", "function": {"name": "f", "parameters": loose, "strict": strict}}]})
+        assert got == status and (status == 200 or "multipleOf" in answer["error"]["message"]), answer
+
+
 def a_lost_client_stops_costing(s):
     before = s.metrics()["tandem_generated_tokens_total"]
     c = s.connect()
@@ -127,7 +150,7 @@ def chat_or_why_not(s):
 
 def main():
     failed = 0
-    tests = [same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, a_lost_client_stops_costing, chat_or_why_not]
+    tests = [same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not]
     with Server([sys.argv[1], "serve"]) as s:
         for function in tests:
             start = time.time()

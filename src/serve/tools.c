@@ -1,0 +1,120 @@
+/*
+ * tools.c - tool_choice required, any, or a named function: the model must call. The answer is then one JSON object {"name", "arguments"}, held to a grammar made of the tools'
+ * schemas; split.c reads it as a call whatever the model's own format is. Thinking, when the template opens it, is free and comes before.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "serve/serve.h"
+#include "text/parsers.h"
+
+/* The tools in OpenAI's shape, wherever they came from. */
+static const cJSON *list_of(const td_exchange *x) { return x->converted_tools && x->converted_tools->child ? x->converted_tools : x->ask.tools; }
+
+/* A tool's schema moves from the root into $defs: what refers to places in it must follow. Recursion is bounded by td_body_check. */
+static bool move_references(cJSON *schema, const char *place)
+{
+    for (cJSON *item = schema->child; item; item = item->next) {
+        if (item->string && !strcmp(item->string, "$ref") && cJSON_IsString(item) && item->valuestring[0] == '#') {
+            char moved[512];
+            if (snprintf(moved, sizeof moved, "%s%s", place, item->valuestring + 1) >= (int)sizeof moved || !cJSON_SetValuestring(item, moved)) return false;
+        } else if (!move_references(item, place)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const cJSON *schema_of(const cJSON *function)
+{
+    const cJSON *schema = cJSON_GetObjectItemCaseSensitive(function, "parameters");
+    return cJSON_IsObject(schema) ? schema : NULL;
+}
+
+/* {"type": "object", "properties": {"name": {"const": NAME}, "arguments": {"$ref": ...}}, ...} */
+static void add_call(cJSON *calls, const char *name, const char *key, const char *place)
+{
+    cJSON *call = cJSON_CreateObject(), *properties = cJSON_AddObjectToObject(call, "properties"), *required = cJSON_AddArrayToObject(call, "required");
+    cJSON_AddStringToObject(call, "type", "object");
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(properties, "name"), "const", name);
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(properties, key), "$ref", place);
+    cJSON_AddItemToArray(required, cJSON_CreateString("name"));
+    cJSON_AddItemToArray(required, cJSON_CreateString(key));
+    cJSON_AddFalseToObject(call, "additionalProperties");
+    cJSON_AddItemToArray(calls, call);
+}
+
+/* The schema can be enforced, alone. */
+static td_status try_schema(td_exchange *x, const cJSON *schema)
+{
+    td_buffer text = {0};
+    td_constraint *constraint = NULL;
+    td_body_put(&text, schema);
+    td_status status = text.failed ? td_fail(TD_E_MEMORY, "tools: no memory") : td_constraint_open(x->server->model, "json_schema", text.data, text.bytes, &constraint);
+    td_constraint_close(constraint);
+    td_buffer_free(&text);
+    return status;
+}
+
+/* What cannot be enforced: refused when the tool is strict, else any object. */
+static td_status add_schema(td_exchange *x, cJSON *definitions, const cJSON *function, int index)
+{
+    const cJSON *given = schema_of(function);
+    char name[24], place[48];
+    snprintf(name, sizeof name, "t%d", index);
+    snprintf(place, sizeof place, "#/$defs/%s", name);
+    bool enforced = false;
+    if (given) {
+        td_status status = try_schema(x, given);
+        if (status == TD_E_MEMORY) return status;
+        if (status < 0 && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(function, "strict")))
+            return td_serve_refuse(x, 400, "unsupported_value", "tools", "tools[%d].function.parameters: %.400s; without \"strict\" the arguments may be any object", index, td_error());
+        enforced = status == TD_OK;
+    }
+    cJSON *own = enforced ? cJSON_Duplicate(given, 1) : cJSON_CreateObject();
+    if (!own || !move_references(own, place)) {
+        cJSON_Delete(own);
+        return td_fail(TD_E_MEMORY, "tools: no memory");
+    }
+    if (!cJSON_HasObjectItem(own, "type") && !cJSON_HasObjectItem(own, "$ref") && !cJSON_HasObjectItem(own, "anyOf")) cJSON_AddStringToObject(own, "type", "object");
+    cJSON_AddItemToObject(definitions, name, own);
+    return TD_OK;
+}
+
+static td_status make_schema(td_exchange *x, cJSON *schema)
+{
+    cJSON *definitions = cJSON_AddObjectToObject(schema, "$defs"), *calls = cJSON_AddArrayToObject(schema, "anyOf");
+    const char *key = x->server->call_format == TD_CALLS_LLAMA3 ? "parameters" : "arguments";
+    int index = 0;
+    for (const cJSON *tool = list_of(x)->child; tool; tool = tool->next, index++) {
+        const cJSON *function = cJSON_GetObjectItemCaseSensitive(tool, "function");
+        const char *name = td_fields_string(function, "name");
+        if (x->ask.forced_tool && strcmp(name, x->ask.forced_tool)) continue;
+        char place[48];
+        snprintf(place, sizeof place, "#/$defs/t%d", index);
+        TD_TRY(add_schema(x, definitions, function, index));
+        add_call(calls, name, key, place);
+        if (x->ask.forced_tool) break;
+    }
+    if (!calls->child) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected the name of one of the tools, found \"%.80s\"", x->ask.forced_tool);
+    return TD_OK;
+}
+
+td_status td_tools_force(td_exchange *x)
+{
+    const cJSON *tools = list_of(x);
+    if (!tools || !tools->child) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected tools to choose from, found none");
+    if (x->ask.grammar_kind) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected no %s beside a call that is required", x->ask.grammar_param);
+    cJSON *schema = cJSON_CreateObject();
+    td_buffer text = {0};
+    td_status status = schema ? make_schema(x, schema) : td_fail(TD_E_MEMORY, "tools: no memory");
+    if (status == TD_OK) td_body_put(&text, schema);
+    x->ask.grammar_text = status == TD_OK && !text.failed ? td_arena_text(&x->arena, text.data, text.bytes) : NULL;
+    cJSON_Delete(schema);
+    td_buffer_free(&text);
+    TD_TRY(status);
+    if (!x->ask.grammar_text) return td_fail(TD_E_MEMORY, "tools: no memory");
+    x->ask.grammar_kind = "json_schema";
+    x->ask.grammar_param = "tools";
+    return TD_OK;
+}
