@@ -248,6 +248,7 @@ typedef struct {
     const char *message;
     int64_t prompt_tokens, cached_tokens, generated_tokens; /* FINISHED; so far in other events */
     double queue_ms, prompt_ms, decode_ms;                  /* FINISHED */
+    int stop;                   /* FINISHED with TD_FINISH_STOP: number of the stop string that ended the text, -1 when something else did */
 } td_event;
 
 /* Puts a request into the bounded queue. Errors: TD_E_FULL (queue), TD_E_INVALID (options, token ids, prompt empty or longer than the context). */

@@ -99,9 +99,9 @@ static void tables_are_sane(void **state)
     for (int t = 0; td_field_tables[t]; t++) {
         int count = 0;
         for (const td_field *f = td_field_tables[t]->fields; f->name; f++, count++) {
-            assert_true(f->kinds != 0 && f->help && strlen(f->help) > 3);
+            assert_true(f->help && strlen(f->help) > 3); /* no kinds: a known field that is not supported, only null is */
             if (f->kinds & TD_KIND_INT) assert_true(f->high > f->low);
-            assert_true(f->offset >= 0 || f->take);
+            assert_true(!f->kinds || f->offset >= 0 || f->take);
             for (const td_field *g = f + 1; g->name; g++) assert_string_not_equal(f->name, g->name);
         }
         assert_true(count < 128);

@@ -8,7 +8,7 @@ td_status td_stream_open(const td_tokenizer *tokenizer, bool keep_special, const
 {
     size_t longest = 0;
     for (int i = 0; i < stop_count; i++) longest = TD_MAX(longest, strlen(stops[i]));
-    td_stream stream = {.tokenizer = tokenizer, .keep_special = keep_special, .stops = stops, .stop_count = stop_count};
+    td_stream stream = {.tokenizer = tokenizer, .keep_special = keep_special, .stops = stops, .stop_count = stop_count, .matched = -1};
     stream.pending_max = longest + (tokenizer ? TD_DETOKENIZE_MAX * ((size_t)td_tokenizer_bytes_max(tokenizer) + 8) : 0) + 64;
     stream.pending = malloc(stream.pending_max);
     if (!stream.pending) return td_fail(TD_E_MEMORY, "request: no memory for its text");
@@ -29,14 +29,17 @@ static void drop_given(td_stream *s)
     s->given = 0;
 }
 
-/* Where the first complete stop string begins, or SIZE_MAX. */
-static size_t find_stop(const td_stream *s)
+/* Where the first complete stop string begins, or SIZE_MAX; notes which. */
+static size_t find_stop(td_stream *s)
 {
     size_t first = SIZE_MAX;
     for (int i = 0; i < s->stop_count; i++) {
         size_t length = strlen(s->stops[i]);
         for (size_t at = 0; at + length <= s->pending_bytes && at < first; at++)
-            if (memcmp(s->pending + at, s->stops[i], length) == 0) first = at;
+            if (memcmp(s->pending + at, s->stops[i], length) == 0) {
+                first = at;
+                s->matched = i;
+            }
     }
     return first;
 }

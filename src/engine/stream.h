@@ -17,6 +17,7 @@ typedef struct {
     const char *const *stops;       /* NUL-terminated; borrowed from the request */
     char *pending;                  /* owned; text not yet given out */
     size_t pending_bytes, pending_max, given; /* given: bytes at the front that the last call handed out */
+    int matched;                    /* the stop string that was found, or -1 */
 } td_stream;
 
 td_status td_stream_open(const td_tokenizer *tokenizer, bool keep_special, const char *const *stops, int stop_count, td_stream *out);

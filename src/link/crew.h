@@ -42,7 +42,12 @@ typedef struct {
 
 typedef enum { TD_PEER_FREE, TD_PEER_AWAY, TD_PEER_GREETING, TD_PEER_READY, TD_PEER_LEAVING, TD_PEER_REFUSED } td_peer_state;
 
+enum { TD_TRIP_BUCKETS = 14 };
+extern const double td_trip_bounds_us[TD_TRIP_BUCKETS];
+
 typedef struct {
+    uint64_t trips[TD_TRIP_BUCKETS + 1];          /* answers by their round trip, computing included: at most td_trip_bounds_us; the last one: more */
+    double trips_us;                              /* their sum */
     uint64_t messages, bytes_out, bytes_in, rows, lost, bad_frames, late, dropped;
     double out_us, queue_us, compute_us, back_us; /* moving means over answers */
 } td_peer_stats;

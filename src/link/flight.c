@@ -303,6 +303,10 @@ static void count_answer(td_crew *crew, int index, const td_frame *frame)
     moving_mean(&peer->stats.back_us, (double)back * 1e-3);
     if (frame->rows <= 16) moving_mean(&peer->base, (double)total);
     else moving_mean(&peer->per_row, (double)total / frame->rows);
+    int bucket = 0;
+    while (bucket < TD_TRIP_BUCKETS && (double)total * 1e-3 > td_trip_bounds_us[bucket]) bucket++;
+    peer->stats.trips[bucket]++;
+    peer->stats.trips_us += (double)total * 1e-3;
     peer->stats.messages++;
     peer->stats.rows += frame->rows;
     layer->answers++;

@@ -4,6 +4,8 @@
 
 #include "link/crew.h"
 
+const double td_trip_bounds_us[TD_TRIP_BUCKETS] = {50, 100, 200, 400, 700, 1000, 2000, 4000, 7000, 10000, 20000, 50000, 200000, 1000000};
+
 static const char *state_name(const td_peer *peer)
 {
     switch (peer->state) {
@@ -109,10 +111,17 @@ static void put_peer(const td_crew *crew, const td_peer *peer, td_buffer *out)
         put_ranges(out, peer->hello.experts, crew->shape.experts);
     }
     td_buffer_format(out, ",\"experts_placed\":%d,\"encrypted\":%s,\"in_air\":%d,\"round_trip_us\":%.1f,\"answers\":%llu,\"rows\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu,\"out_us\":%.1f,\"queue_us\":%.1f,"
-                     "\"compute_us\":%.1f,\"back_us\":%.1f,\"lost\":%llu,\"late\":%llu,\"dropped\":%llu,\"bad_frames\":%llu}",
+                     "\"compute_us\":%.1f,\"back_us\":%.1f,\"lost\":%llu,\"late\":%llu,\"dropped\":%llu,\"bad_frames\":%llu,\"trips_us\":%.0f,\"trips\":[",
                      owned, peer->session.encrypt ? "true" : "false", peer->in_air, peer->round * 1e-3, (unsigned long long)s->messages, (unsigned long long)s->rows, (unsigned long long)s->bytes_out,
                      (unsigned long long)s->bytes_in, s->out_us, s->queue_us, s->compute_us, s->back_us, (unsigned long long)s->lost, (unsigned long long)s->late, (unsigned long long)s->dropped,
-                     (unsigned long long)s->bad_frames);
+                     (unsigned long long)s->bad_frames, s->trips_us);
+    for (int i = 0; i <= TD_TRIP_BUCKETS; i++) { /* [at most so many microseconds (null: any), answers] */
+        td_buffer_text(out, i ? ",[" : "[");
+        if (i < TD_TRIP_BUCKETS) td_buffer_format(out, "%.0f", td_trip_bounds_us[i]);
+        else td_buffer_text(out, "null");
+        td_buffer_format(out, ",%llu]", (unsigned long long)s->trips[i]);
+    }
+    td_buffer_text(out, "]}");
 }
 
 static void put_layer(const td_crew *crew, int layer, td_buffer *out)

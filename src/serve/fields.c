@@ -49,6 +49,7 @@ static void store(td_exchange *x, const td_field *f, const cJSON *value, unsigne
 static td_status take(td_exchange *x, const td_field *f, const cJSON *value)
 {
     unsigned kind = kind_of(value);
+    if (!f->kinds) return td_serve_refuse(x, 400, "unsupported_parameter", f->name, "%s: this field is not supported here; only null", f->name);
     if (!(kind & f->kinds)) {
         char expected[96];
         name_kinds(f->kinds, expected, sizeof expected);

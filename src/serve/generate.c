@@ -102,6 +102,7 @@ static void note_finish(td_choice *c, const td_event *e)
     td_metrics *m = &c->exchange->server->metrics;
     c->finish = e->finish == TD_FINISH_CANCELLED && td_splitter_enough(c) ? TD_FINISH_STOP : e->finish;
     c->status = e->status;
+    c->stop = e->stop >= 0 && e->stop < c->exchange->ask.stop_count && c->finish == TD_FINISH_STOP ? e->stop : -1;
     if (e->finish == TD_FINISH_ERROR) snprintf(c->message, sizeof c->message, "%s", e->message ? e->message : "the engine gave up");
     c->prompt_tokens = e->prompt_tokens;
     c->cached_tokens = e->cached_tokens;
@@ -140,6 +141,7 @@ static void end_choice(td_choice *c)
     if (c->finish == TD_FINISH_ERROR || (c->finish == TD_FINISH_CANCELLED && !atomic_load(&x->gone))) {
         x->log_finish = "error";
         if (x->streaming && !x->stream_over) {
+            td_metrics_error(&x->server->metrics, "generation_failed");
             x->shape->fault(x, c->message[0] ? c->message : "the server is shutting down");
             x->stream_over = true;
         }

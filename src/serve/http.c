@@ -52,6 +52,7 @@ static enum MHD_Result send_response(td_exchange *x, struct MHD_Response *respon
 /* Sends x->out, or the error that was set. */
 static enum MHD_Result send_answer(td_exchange *x)
 {
+    if (x->http >= 400) td_metrics_error(&x->server->metrics, x->code);
     if (x->http >= 400 && !x->out.bytes) td_serve_error_body(x, x->http, x->code, x->param, x->message, &x->out);
     if (x->out.failed) {
         static const char body[] = "{\"error\":{\"message\":\"no memory for the answer\",\"type\":\"server_error\",\"param\":null,\"code\":\"out_of_memory\"}}";
@@ -172,12 +173,23 @@ static td_status check_framing(td_exchange *x)
     return TD_OK;
 }
 
+/* A route that ends with {name} takes any rest of the path. */
+static bool path_is(td_exchange *x, const char *path, const char *url)
+{
+    const char *open = strchr(path, '{');
+    if (!open) return !strcmp(path, url);
+    size_t fixed = (size_t)(open - path);
+    if (strncmp(path, url, fixed) || !url[fixed]) return false;
+    snprintf(x->path_rest, sizeof x->path_rest, "%s", url + fixed);
+    return true;
+}
+
 static td_status find_route(td_exchange *x, const char *url, const char *method)
 {
     bool path_known = false;
     if (!strcmp(method, "HEAD")) method = "GET";
     for (const td_route *r = td_routes; r->path; r++) {
-        if (strcmp(r->path, url)) continue;
+        if (!path_is(x, r->path, url)) continue;
         if (!strcmp(r->method, method)) x->route = r;
         path_known = true;
         snprintf(x->allow, sizeof x->allow, "%s, OPTIONS", r->method);

@@ -2,6 +2,7 @@
  * jobs.c - a few worker threads for what would hold up MHD's thread: checking and parsing bodies, templates, tokenising, and waiting for cancelled
  * requests to leave the engine. The list of jobs is bounded by the number of connections: each has at most one.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -10,8 +11,12 @@
 /* Parses the body and lets the route do its work. On return the exchange has an answer or generates. */
 static void do_job(td_exchange *x)
 {
+    char sentence[1024];
     td_status status = td_body_parse(x->body.data ? x->body.data : "", x->body.bytes, &x->json);
-    if (status < 0) td_serve_refuse_status(x, status, NULL);
+    if (status == TD_E_INVALID) {
+        snprintf(sentence, sizeof sentence, "%s", td_error());
+        td_serve_refuse(x, 400, "invalid_json", NULL, "%s", sentence);
+    } else if (status < 0) td_serve_refuse_status(x, status, NULL);
     else if (!cJSON_IsObject(x->json)) status = td_serve_refuse(x, 400, "invalid_value", NULL, "body: expected a JSON object, found %s", td_body_kind(x->json));
     if (x->server->options.log_prompts) td_log(TD_LOG_INFO, "serve", "body id=%s %.900s", x->id, x->body.data ? x->body.data : "");
     td_buffer_free(&x->body);

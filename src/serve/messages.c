@@ -228,7 +228,7 @@ static const char *stop_reason(const td_choice *c)
 {
     if (c->call_count) return "tool_use";
     if (c->finish == TD_FINISH_EOS) return "end_turn";
-    if (c->finish == TD_FINISH_STOP) return c->exchange->ask.stop_count ? "stop_sequence" : "end_turn";
+    if (c->finish == TD_FINISH_STOP) return c->stop >= 0 ? "stop_sequence" : "end_turn";
     return "max_tokens";
 }
 
@@ -236,8 +236,8 @@ static void put_stop(const td_choice *c, td_buffer *out)
 {
     const char *reason = stop_reason(c);
     td_buffer_format(out, "\"stop_reason\":\"%s\",\"stop_sequence\":", reason);
-    if (!strcmp(reason, "stop_sequence") && c->exchange->ask.stop_count == 1) td_body_text(out, c->exchange->ask.stops[0]);
-    else td_buffer_text(out, "null"); /* the engine does not say which of several */
+    if (!strcmp(reason, "stop_sequence")) td_body_text(out, c->exchange->ask.stops[c->stop]);
+    else td_buffer_text(out, "null");
 }
 
 static void put_usage(const td_exchange *x, td_buffer *out)

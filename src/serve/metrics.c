@@ -1,5 +1,19 @@
-/* metrics.c - histograms in Prometheus' text format. */
+/* metrics.c - histograms in Prometheus' text format, errors by kind. */
 #include "serve/metrics.h"
+
+#include <string.h>
+
+const char *const td_error_kinds[] = {"invalid_value", "invalid_type", "unknown_parameter", "missing_required_parameter", "unsupported_value", "unsupported_parameter", "unsupported", "context_length_exceeded", "invalid_json",
+    "model_not_found", "not_found", "method_not_allowed", "invalid_api_key", "invalid_framing", "body_too_large", "queue_full", "loading", "shutting_down", "ffn_worker_lost", "out_of_memory", "internal_error",
+    "generation_failed", "other", NULL};
+_Static_assert(TD_COUNT(td_error_kinds) <= TD_ERROR_KINDS, "one counter a kind");
+
+void td_metrics_error(td_metrics *metrics, const char *code)
+{
+    int i = 0;
+    while (td_error_kinds[i + 1] && strcmp(td_error_kinds[i], code)) i++;
+    atomic_fetch_add(&metrics->errors[i], 1);
+}
 
 static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160};
 _Static_assert(TD_COUNT(bounds) == TD_BUCKETS_MAX, "one count a bound");

@@ -12,6 +12,7 @@ static const struct { const char *path, *summary; } summaries[] = {
     {"/metrics", "Prometheus metrics"},
     {"/openapi.json", "This description"},
     {"/v1/models", "The model"},
+    {"/v1/models/{model}", "The model, by its id"},
     {"/props", "Settings of the server and the engine"},
     {"/slots", "What each place in the batch is doing"},
     {"/state", "Engine, workers and slots in one object, for the web page"},
@@ -102,6 +103,7 @@ static void put_answers(const td_route *r, td_buffer *out)
         for (size_t i = 0; i < TD_COUNT(errors); i++)
             td_buffer_format(out, ",\"%d\":{\"description\":\"%s\",\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}", errors[i].http, errors[i].what);
     }
+    else if (strchr(r->path, '{')) td_buffer_text(out, ",\"404\":{\"description\":\"No such model\",\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}");
     if (!r->open) td_buffer_text(out, ",\"401\":{\"description\":\"An API key is needed\"}");
     if (r->while_loading && r->quick == td_answer_health) td_buffer_text(out, ",\"503\":{\"description\":\"Loading or stopping\"}");
     td_buffer_text(out, "}");
@@ -117,6 +119,7 @@ td_status td_answer_openapi(td_exchange *x)
         td_body_text(out, r->path);
         td_buffer_format(out, ":{\"%s\":{\"summary\":", !strcmp(r->method, "GET") ? "get" : "post");
         td_body_text(out, summary_of(r->path));
+        if (strchr(r->path, '{')) td_buffer_text(out, ",\"parameters\":[{\"name\":\"model\",\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\",\"minLength\":1}}]");
         if (table) put_body(table, out);
         put_answers(r, out);
         td_buffer_text(out, r->open ? ",\"security\":[]}}" : "}}");

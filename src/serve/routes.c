@@ -9,6 +9,8 @@ const td_route td_routes[] = {
     {.method = "GET", .path = "/openapi.json", .open = true, .while_loading = true, .quick = td_answer_openapi},
     {.method = "GET", .path = "/v1/models", .quick = td_answer_models},
     {.method = "GET", .path = "/models", .quick = td_answer_models},
+    {.method = "GET", .path = "/v1/models/{model}", .quick = td_answer_model},
+    {.method = "GET", .path = "/models/{model}", .quick = td_answer_model},
     {.method = "GET", .path = "/props", .quick = td_answer_props},
     {.method = "GET", .path = "/slots", .quick = td_answer_slots},
     {.method = "GET", .path = "/state", .quick = td_answer_state},

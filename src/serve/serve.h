@@ -102,6 +102,7 @@ struct td_choice {
     atomic_bool failed;            /* submit refused it: status and message are set */
     bool finished, counted;        /* counted: it holds one of the engine's places */
     td_finish finish;
+    int stop;                      /* which of ask.stops ended it; -1: none of them */
     td_status status;
     char message[512];
     td_splitter *splitter;
@@ -129,7 +130,7 @@ typedef struct td_wake_slot { pthread_mutex_t lock; td_exchange *exchange; struc
 typedef enum { TD_PHASE_BODY, TD_PHASE_WORK, TD_PHASE_ANSWER, TD_PHASE_GENERATE, TD_PHASE_SENT } td_phase;
 
 typedef struct td_route {
-    const char *method, *path;
+    const char *method, *path;                   /* a path may end with {name}: any text of at least one byte */
     bool open;                                   /* no key needed */
     bool while_loading;
     td_status (*quick)(td_exchange *x);          /* answers in MHD's thread */
@@ -143,7 +144,7 @@ struct td_exchange {
     struct MHD_Connection *connection;
     const td_route *route;
     const td_shape *shape;                       /* NULL: not a generation */
-    char id[40], client_key[72], peer[64];
+    char id[40], client_key[72], peer[64], path_rest[256]; /* path_rest: what stands for {...} in the route */
     int64_t started_ns, created_s;
     td_phase phase;                              /* under wake_lock */
     td_buffer body;
@@ -366,6 +367,7 @@ void td_on_connection(void *cls, struct MHD_Connection *connection, void **socke
 /* quick answers: native.c, state.c, page.c, openapi.c */
 td_status td_answer_health(td_exchange *x);
 td_status td_answer_models(td_exchange *x);
+td_status td_answer_model(td_exchange *x);
 td_status td_answer_metrics(td_exchange *x);
 td_status td_answer_props(td_exchange *x);
 td_status td_answer_slots(td_exchange *x);

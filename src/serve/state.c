@@ -1,6 +1,7 @@
-/* state.c - what the server says about itself: /health, /v1/models, /props, /slots, /metrics, and /state for the web page. */
+/* state.c - what the server says about itself: /health, /v1/models, /props, /slots, and /state for the web page. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "serve/serve.h"
@@ -34,18 +35,39 @@ td_status td_answer_health(td_exchange *x)
     return TD_OK;
 }
 
-td_status td_answer_models(td_exchange *x)
+/* One object for both clients: OpenAI's members and Anthropic's (type, display_name, created_at, lifecycle). */
+static void put_model(td_exchange *x)
 {
     const td_server *server = x->server;
     const td_model_info *info = server->info;
-    td_buffer_text(&x->out, "{\"object\":\"list\",\"data\":[{\"id\":");
+    char date[32];
+    struct tm utc;
+    time_t started = (time_t)server->started_s;
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&started, &utc));
+    td_buffer_text(&x->out, "{\"id\":");
     td_body_text(&x->out, server->name);
-    td_buffer_format(&x->out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tandem\",\"max_model_len\":%d,\"type\":\"model\",\"display_name\":", (long long)server->started_s, server->context_max);
+    td_buffer_format(&x->out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tandem\",\"max_model_len\":%d,\"type\":\"model\",\"created_at\":\"%s\",\"lifecycle\":\"active\",\"max_input_tokens\":%d,\"max_tokens\":%d,\"display_name\":",
+                     (long long)server->started_s, server->context_max, date, server->context_max, server->context_max);
     td_body_text(&x->out, server->name);
-    td_buffer_format(&x->out, ",\"meta\":{\"family\":\"%s\",\"format\":\"%s\",\"dtype\":\"%s\",\"n_vocab\":%d,\"n_ctx_train\":%d,\"n_embd\":%d,\"n_layer\":%d,\"n_params\":%llu,\"size\":%llu,\"experts\":%d,\"experts_per_token\":%d}}],",
+    td_buffer_format(&x->out, ",\"meta\":{\"family\":\"%s\",\"format\":\"%s\",\"dtype\":\"%s\",\"n_vocab\":%d,\"n_ctx_train\":%d,\"n_embd\":%d,\"n_layer\":%d,\"n_params\":%llu,\"size\":%llu,\"experts\":%d,\"experts_per_token\":%d}}",
                      info->family ? info->family : "", info->format ? info->format : "", info->dtype ? info->dtype : "", info->vocab_size, info->context_max, info->d_model, info->layers,
                      (unsigned long long)info->parameters, (unsigned long long)info->weight_bytes, info->experts, info->experts_per_token);
-    td_buffer_text(&x->out, "\"has_more\":false,\"first_id\":");
+}
+
+td_status td_answer_model(td_exchange *x)
+{
+    if (strcmp(x->path_rest, x->server->name) && strcmp(x->path_rest, "default"))
+        return td_serve_refuse(x, 404, "model_not_found", "model", "model: expected \"%s\" (or \"default\"), found \"%.120s\"", x->server->name, x->path_rest);
+    put_model(x);
+    return TD_OK;
+}
+
+td_status td_answer_models(td_exchange *x)
+{
+    const td_server *server = x->server;
+    td_buffer_text(&x->out, "{\"object\":\"list\",\"data\":[");
+    put_model(x);
+    td_buffer_text(&x->out, "],\"has_more\":false,\"first_id\":");
     td_body_text(&x->out, server->name);
     td_buffer_text(&x->out, ",\"last_id\":");
     td_body_text(&x->out, server->name);
@@ -115,108 +137,4 @@ td_status td_answer_state(td_exchange *x)
     td_admit_slots_json(server, out);
     td_buffer_text(out, "}");
     return td_buffer_status(out);
-}
-
-/* ---- Prometheus ---------------------------------------------------------------------------------------------------------------------------------------- */
-
-static void put_number(td_buffer *out, const char *name, const char *type, const char *help, double value)
-{
-    td_buffer_format(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, type, name, value);
-}
-
-static double load(atomic_ullong *counter) { return (double)atomic_load(counter); }
-
-static void put_http(td_server *server, td_buffer *out)
-{
-    static const char *const finishes[] = {"none", "eos", "stop", "length", "context", "cancelled", "time", "error"};
-    td_metrics *m = &server->metrics;
-    td_buffer_text(out, "# HELP tandem_http_responses_total Answers by HTTP status.\n# TYPE tandem_http_responses_total counter\n");
-    for (int i = 100; i < TD_STATUS_CLASSES; i++)
-        if (atomic_load(&m->responses[i])) td_buffer_format(out, "tandem_http_responses_total{code=\"%d\"} %llu\n", i, (unsigned long long)atomic_load(&m->responses[i]));
-    td_buffer_text(out, "# HELP tandem_completions_total Completions by how they ended.\n# TYPE tandem_completions_total counter\n");
-    for (int i = 1; i < 8; i++) td_buffer_format(out, "tandem_completions_total{finish=\"%s\"} %llu\n", finishes[i], (unsigned long long)atomic_load(&m->finished[i]));
-    put_number(out, "tandem_queue_refused_total", "counter", "Requests answered with 429.", load(&m->refused_queue));
-    put_number(out, "tandem_disconnects_total", "counter", "Clients that left before their answer was complete.", load(&m->disconnects));
-    put_number(out, "tandem_parser_warnings_total", "counter", "Answers whose reasoning or tool calls could not be parsed (raw text was returned).", load(&m->parser_warnings));
-    put_number(out, "tandem_prompt_seconds_total", "counter", "Time spent reading prompts, summed over requests.", load(&m->prompt_ns) * 1e-9);
-    put_number(out, "tandem_decode_seconds_total", "counter", "Time spent decoding, summed over requests.", load(&m->decode_ns) * 1e-9);
-    put_number(out, "tandem_connections", "gauge", "Open connections.", atomic_load(&server->connections));
-    td_histogram_put(out, "tandem_time_to_first_token_seconds", "From a request's headers to its first token.", &m->ttft);
-    td_histogram_put(out, "tandem_time_per_output_token_seconds", "Between two tokens of one completion.", &m->tpot);
-    td_histogram_put(out, "tandem_queue_seconds", "From queueing to the engine's first step for a completion.", &m->queue);
-    td_histogram_put(out, "tandem_prompt_seconds", "Reading one prompt.", &m->prompt);
-    td_histogram_put(out, "tandem_request_seconds", "From headers to the end of the answer, generations only.", &m->request);
-}
-
-static void put_engine(td_server *server, td_buffer *out)
-{
-    td_engine_stats s;
-    td_engine_get_stats(server->engine, &s);
-    put_number(out, "tandem_steps_total", "counter", "Engine steps.", (double)s.steps);
-    put_number(out, "tandem_prompt_tokens_total", "counter", "Prompt tokens computed.", (double)s.prompt_tokens);
-    put_number(out, "tandem_cached_tokens_total", "counter", "Prompt tokens found in the prefix cache.", (double)s.cached_tokens);
-    put_number(out, "tandem_generated_tokens_total", "counter", "Tokens decoded.", (double)s.decoded_tokens);
-    put_number(out, "tandem_preemptions_total", "counter", "Requests that had to give back their KV pages for a while.", (double)s.preemptions);
-    put_number(out, "tandem_requests_running", "gauge", "Requests in the batch.", s.requests_running);
-    pthread_mutex_lock(&server->admit_lock);
-    int waiting = server->waiting;
-    pthread_mutex_unlock(&server->admit_lock);
-    put_number(out, "tandem_requests_waiting", "gauge", "Completions that wait for a place in the batch.", waiting + s.requests_waiting);
-    put_number(out, "tandem_kv_pages", "gauge", "KV pages.", (double)s.kv_pages);
-    put_number(out, "tandem_kv_pages_used", "gauge", "KV pages in use.", (double)s.kv_pages_used);
-    put_number(out, "tandem_step_seconds_mean", "gauge", "Mean duration of recent steps.", s.step_ms_mean * 1e-3);
-    put_number(out, "tandem_memory_bytes", "gauge", "Weights, KV cache and scratch of the engine.", (double)(s.weight_bytes + s.kv_bytes + s.scratch_bytes));
-    put_number(out, "tandem_degraded", "gauge", "1 when FFN workers are missing.", s.degraded);
-}
-
-/* Every number of an object becomes a sample {what="name"}; the engine decides what there is. */
-static void put_numbers(const cJSON *object, const char *metric, const char *labels, td_buffer *out)
-{
-    for (const cJSON *item = object->child; item; item = item->next)
-        if (cJSON_IsNumber(item) || cJSON_IsBool(item))
-            td_buffer_format(out, "%s{%swhat=\"%s\"} %.15g\n", metric, labels, item->string, cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsTrue(item));
-}
-
-static void put_worker(const cJSON *worker, td_buffer *out)
-{
-    const char *name = td_fields_string(worker, "address") ? td_fields_string(worker, "address") : td_fields_string(worker, "name");
-    const char *state = td_fields_string(worker, "state");
-    td_buffer labels = {0};
-    td_buffer_text(&labels, "worker=");
-    td_body_text(&labels, name ? name : "?");
-    td_buffer_text(&labels, ",");
-    put_numbers(worker, "tandem_worker", labels.data ? labels.data : "", out);
-    td_buffer_format(out, "tandem_worker{%swhat=\"up\"} %d\n", labels.data ? labels.data : "", state && (!strcmp(state, "up") || !strcmp(state, "ready")));
-    td_buffer_free(&labels);
-}
-
-static void put_link(td_server *server, td_buffer *out)
-{
-    char *text;
-    cJSON *root = NULL;
-    if (td_engine_workers_json(server->engine, &text) < 0) return;
-    if (td_body_parse(text, strlen(text), &root) == TD_OK) {
-        const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers"), *layers = cJSON_GetObjectItemCaseSensitive(root, "layers");
-        td_buffer_text(out, "# HELP tandem_link Numbers of the link to the FFN workers.\n# TYPE tandem_link untyped\n");
-        put_numbers(root, "tandem_link", "", out);
-        td_buffer_text(out, "# HELP tandem_worker Numbers of each FFN worker.\n# TYPE tandem_worker untyped\n");
-        for (const cJSON *w = cJSON_IsArray(workers) ? workers->child : NULL; w; w = w->next) put_worker(w, out);
-        td_buffer_text(out, "# HELP tandem_expert_hottest_share Rows of a layer's most used expert, as a share.\n# TYPE tandem_expert_hottest_share gauge\n");
-        for (const cJSON *l = cJSON_IsArray(layers) ? layers->child : NULL; l; l = l->next) {
-            const cJSON *layer = cJSON_GetObjectItemCaseSensitive(l, "layer"), *share = cJSON_GetObjectItemCaseSensitive(l, "hottest_share");
-            if (cJSON_IsNumber(layer) && cJSON_IsNumber(share)) td_buffer_format(out, "tandem_expert_hottest_share{layer=\"%d\"} %.15g\n", layer->valueint, share->valuedouble);
-        }
-    }
-    cJSON_Delete(root);
-    td_free(text);
-}
-
-td_status td_answer_metrics(td_exchange *x)
-{
-    put_http(x->server, &x->out);
-    if (atomic_load(&x->server->phase) != TD_SERVER_LOADING) {
-        put_engine(x->server, &x->out);
-        put_link(x->server, &x->out);
-    }
-    return td_buffer_status(&x->out);
 }

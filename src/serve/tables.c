@@ -138,10 +138,10 @@ static td_status take_user(td_exchange *x, const td_field *f, const cJSON *value
 
 static td_status take_effort(td_exchange *x, const td_field *f, const cJSON *value)
 {
-    static const char *const known[] = {"none", "minimal", "low", "medium", "high", "xhigh", NULL};
+    static const char *const known[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max", NULL};
     for (int i = 0; known[i]; i++)
         if (!strcmp(known[i], value->valuestring)) return TD_OK;
-    return td_serve_refuse(x, 400, "invalid_value", f->name, "%s: expected none, minimal, low, medium, high or xhigh, found \"%.40s\"", f->name, value->valuestring);
+    return td_serve_refuse(x, 400, "invalid_value", f->name, "%s: expected none, minimal, low, medium, high, xhigh or max, found \"%.40s\"", f->name, value->valuestring);
 }
 
 static td_status take_reasoning_format(td_exchange *x, const td_field *f, const cJSON *value)
@@ -260,11 +260,46 @@ static td_status take_format(td_exchange *x, const td_field *f, const cJSON *val
     return td_serve_refuse(x, 400, "invalid_value", f->name, "%s.type: expected text, json_object, json_schema, grammar or regex, found \"%.40s\"", f->name, type);
 }
 
-/* Responses: {"format": {...}}. */
+static td_status take_verbosity(td_exchange *x, const td_field *f, const cJSON *value)
+{
+    static const char *const allowed[] = {"medium", NULL};
+    return only(x, f, value, allowed);
+}
+
+/* Anthropic: {"effort": "low", "format": {"type": "json_schema", "schema": {...}}}. */
+static td_status take_output_config(td_exchange *x, const td_field *f, const cJSON *value)
+{
+    static const char *const members[] = {"effort", "format", NULL}, *const format_members[] = {"type", "schema", NULL};
+    TD_TRY(td_fields_only(x, value, f->name, members));
+    const cJSON *effort = cJSON_GetObjectItemCaseSensitive(value, "effort"), *format = cJSON_GetObjectItemCaseSensitive(value, "format");
+    if (effort && !cJSON_IsNull(effort)) {
+        if (!cJSON_IsString(effort)) return td_serve_refuse(x, 400, "invalid_type", f->name, "output_config.effort: expected a string, found %s", td_body_kind(effort));
+        x->ask.reasoning_effort = effort->valuestring;
+        TD_TRY(take_effort(x, f, effort));
+    }
+    if (!format || cJSON_IsNull(format)) return TD_OK;
+    if (!cJSON_IsObject(format)) return td_serve_refuse(x, 400, "invalid_type", f->name, "output_config.format: expected an object, found %s", td_body_kind(format));
+    TD_TRY(td_fields_only(x, format, "output_config.format", format_members));
+    const char *type = td_fields_string(format, "type");
+    if (!type || strcmp(type, "json_schema")) return td_serve_refuse(x, 400, "invalid_value", f->name, "output_config.format.type: expected \"json_schema\", found \"%.40s\"", type ? type : "");
+    return set_schema(x, f->name, cJSON_GetObjectItemCaseSensitive(format, "schema"));
+}
+
+static td_status take_include(td_exchange *x, const td_field *f, const cJSON *value)
+{
+    if (!value->child) return TD_OK;
+    const char *first = cJSON_IsString(value->child) ? value->child->valuestring : td_body_kind(value->child);
+    return td_serve_refuse(x, 400, "unsupported_value", f->name, "include: expected an empty array, which is all that is supported, found \"%.60s\"", first);
+}
+
+/* Responses: {"format": {...}, "verbosity": "medium"}. */
 static td_status take_text(td_exchange *x, const td_field *f, const cJSON *value)
 {
-    static const char *const members[] = {"format", NULL};
+    static const char *const members[] = {"format", "verbosity", NULL};
     TD_TRY(td_fields_only(x, value, f->name, members));
+    const cJSON *verbosity = cJSON_GetObjectItemCaseSensitive(value, "verbosity");
+    if (verbosity && !cJSON_IsNull(verbosity) && (!cJSON_IsString(verbosity) || strcmp(verbosity->valuestring, "medium")))
+        return td_serve_refuse(x, 400, "unsupported_value", f->name, "text.verbosity: expected \"medium\", which is all that is supported");
     const cJSON *format = cJSON_GetObjectItemCaseSensitive(value, "format");
     if (!format || cJSON_IsNull(format)) return TD_OK;
     return cJSON_IsObject(format) ? take_format(x, f, format) : td_serve_refuse(x, 400, "invalid_type", f->name, "text.format: expected an object, found %s", td_body_kind(format));
@@ -294,6 +329,8 @@ static td_status take_nothing(td_exchange *x, const td_field *f, const cJSON *va
 
 /* ---- the tables ----------------------------------------------------------------------------------------------------------------------------------- */
 
+/* Fields of the published APIs that this server cannot honour: null is what clients send when they do not use one. */
+#define NOT_HERE(name) {name, 0, 0, 0, -1, NULL, "Not supported: only null."}
 #define MODEL_FIELD {"model", TD_KIND_STRING, 1, 1024, AT(model), take_model, "The id that /v1/models lists, or \"default\"."}
 #define STREAM_FIELD {"stream", TD_KIND_BOOL, 0, 0, AT(stream), NULL, "Answer with server-sent events."}
 #define SAMPLING_FIELDS                                                                                                                                        \
@@ -345,6 +382,9 @@ static const td_field chat[] = {
     {"modalities", TD_KIND_ARRAY, 0, 8, -1, take_modalities, "[\"text\"]."},
     {"store", TD_KIND_BOOL, 0, 0, -1, take_false, "Nothing is stored; only false is understood."},
     {"prompt_cache_key", TD_KIND_STRING, 0, 1024, -1, take_nothing, "Prefixes are matched by their tokens, so a hint has nothing to change."},
+    {"verbosity", TD_KIND_STRING, 1, 16, -1, take_verbosity, "Only medium."},
+    NOT_HERE("audio"), NOT_HERE("function_call"), NOT_HERE("functions"), NOT_HERE("metadata"), NOT_HERE("moderation"), NOT_HERE("prediction"), NOT_HERE("prompt_cache_options"),
+    NOT_HERE("prompt_cache_retention"), NOT_HERE("web_search_options"),
     {0}};
 
 static const td_field completions[] = {
@@ -356,6 +396,7 @@ static const td_field completions[] = {
     {"echo", TD_KIND_BOOL, 0, 0, AT(echo), NULL, "The text begins with the prompt."},
     {"best_of", TD_KIND_INT, 1, TD_CHOICES_MAX, -1, take_best_of, "Only 1."},
     MORE_SAMPLING_FIELDS,
+    NOT_HERE("suffix"),
     {0}};
 
 static const td_field responses[] = {
@@ -380,6 +421,9 @@ static const td_field responses[] = {
     {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or default."},
     {"stream_options", TD_KIND_OBJECT, 0, 0, -1, take_stream_options, "Understood for its names; usage is always in the last event."},
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."},
+    {"include", TD_KIND_ARRAY, 0, 0, -1, take_include, "Only an empty array."},
+    NOT_HERE("access_programs"), NOT_HERE("background_options"), NOT_HERE("context_management"), NOT_HERE("conversation"), NOT_HERE("image"), NOT_HERE("max_tool_calls"), NOT_HERE("moderation"),
+    NOT_HERE("previous_response_id"), NOT_HERE("prompt"), NOT_HERE("prompt_cache_options"), NOT_HERE("prompt_cache_retention"),
     {0}};
 
 #define MESSAGES_FIELDS                                                                                                                                        \
@@ -388,7 +432,10 @@ static const td_field responses[] = {
     {"system", TD_KIND_STRING | TD_KIND_ARRAY, 0, 4096, AT(system), NULL, "The system message: text or text blocks."},                                         \
     {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Tools with an input_schema."},                                                                         \
     {"tool_choice", TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "{\"type\": \"auto\" | \"any\" | \"tool\" | \"none\"}."},                                     \
-    {"thinking", TD_KIND_OBJECT, 0, 0, -1, take_thinking, "{\"type\": \"enabled\" | \"disabled\"}; sets enable_thinking for the template."}
+    {"thinking", TD_KIND_OBJECT, 0, 0, -1, take_thinking, "{\"type\": \"enabled\" | \"disabled\"}; sets enable_thinking for the template."},          \
+    {"output_config", TD_KIND_OBJECT, 0, 0, -1, take_output_config, "{\"effort\": ..., \"format\": {\"type\": \"json_schema\", \"schema\": ...}}."},             \
+    {"cache_control", TD_KIND_OBJECT, 0, 0, -1, take_nothing, "Prefixes are matched by their tokens, so a hint has nothing to change."},                        \
+    NOT_HERE("speed"), NOT_HERE("user_profile_id"), NOT_HERE("workspace_id"), NOT_HERE("context_management"), NOT_HERE("mcp_servers")
 
 static const td_field messages[] = {
     MESSAGES_FIELDS, STREAM_FIELD, SAMPLING_FIELDS,
@@ -396,6 +443,7 @@ static const td_field messages[] = {
     {"stop_sequences", TD_KIND_ARRAY, 0, TD_SERVE_STOPS_MAX, -1, take_stop, "Strings that end the text."},
     {"metadata", TD_KIND_OBJECT, 0, 0, -1, take_user_metadata, "{\"user_id\": ...}: completions are shared out fairly between users."},
     {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or standard_only."},
+    NOT_HERE("container"), NOT_HERE("diagnostics"), NOT_HERE("inference_geo"),
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."},
     {0}};
 

@@ -136,15 +136,15 @@ static int32_t choose(const td_request *r)
     return 'a' + 2 + (int32_t)(td_random_at(r->o.seed, r->made_count) % 26);
 }
 
-static bool stopped(const td_request *r)
+static int stopped(const td_request *r)
 {
     for (size_t s = 0; s < r->o.stop_count; s++) {
         size_t length = strlen(r->stop[s]), i = 0;
         if (r->made_count < length) continue;
         while (i < length && r->made[r->made_count - length + i] == (unsigned char)r->stop[s][i] + 2) i++;
-        if (i == length) return true;
+        if (i == length) return (int)s;
     }
-    return false;
+    return -1;
 }
 
 static bool contains(const td_request *r, const char *word)
@@ -184,7 +184,7 @@ static void step(td_request *r)
     r->made[r->made_count++] = token;
     r->engine->stats.decoded_tokens++;
     if (token == 0 && !r->o.ignore_eos) { finish(r, TD_FINISH_EOS); return; }
-    if (stopped(r)) { finish(r, TD_FINISH_STOP); return; }
+    if (stopped(r) >= 0) { finish(r, TD_FINISH_STOP); return; }
     if (r->made_count == r->made_max) { finish(r, r->prompt_count + r->made_count >= CONTEXT ? TD_FINISH_CONTEXT : TD_FINISH_LENGTH); return; }
     if (r->o.notify) r->o.notify(r->o.notify_user);
 }
@@ -331,6 +331,7 @@ td_status td_request_next(td_request *r, int timeout_ms, td_event *out)
     } else if (r->finished) {
         event.kind = TD_EVENT_FINISHED;
         event.finish = r->finish;
+        event.stop = r->finish == TD_FINISH_STOP ? stopped(r) : -1;
         event.status = r->finish == TD_FINISH_ERROR ? TD_E_PEER : TD_OK;
         event.message = r->finish == TD_FINISH_ERROR ? "worker fake:1 is gone and nobody has its experts" : "";
         event.prompt_ms = 1;
