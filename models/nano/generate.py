@@ -9,7 +9,7 @@ Held-out by construction:
   questions  every story declares pairs such as (person, thing); they are hashed; a story with a held-out pair is never
              trained on, and the held-out questions are asked only about stories whose first pair is held out
 
-Usage:  generate.py --sample 5 [--kind story|qa|sum|chat|recall] [--seed 1]      print documents
+Usage:  generate.py --sample 5 [--kind story|qa|sum|chat] [--seed 1]      print documents
         generate.py --heldout heldout.jsonl [--seed 1]                    write the held-out set
 """
 import argparse
@@ -524,16 +524,16 @@ def plot_hide(s):
     s.ask([f"Where did they play?"], at(place), f"They played {at(place)}.")
 
 
-def plot_moves(s, most_people=3, most_things=2):
+def plot_moves(s):
     """A short report of who goes where and who has what; only the last state counts."""
-    people, count = [], s.r.randint(2, most_people)
+    people, count = [], s.r.randint(2, 3)
     other_names = s.r.random() < 0.25
     while len(people) < count:
         people.append(s.person(*people))
         if other_names:
             people[-1].name = s.r.choice([n for n in MORE_NAMES if n not in [p.name for p in people[:-1]]])
     things = []
-    while len(things) < min(count, s.r.randint(1, most_things)):
+    while len(things) < s.r.randint(1, 2):
         t = s.thing()
         if t[1] not in [x[1] for x in things]:
             things.append(t)
@@ -561,11 +561,6 @@ def plot_moves(s, most_people=3, most_things=2):
     for colour, noun in things:
         s.ask([f"Who has the {noun}?", f"Who has the {noun} now?"], str(holder[noun]), f"{holder[noun]} has the {noun}.")
         s.ask([f"What {'color' if s.r.random() < 0.15 else 'colour'} is the {noun}?"], colour, f"The {noun} is {colour}.")
-
-
-def plot_many(s):
-    """The same with more people and things, so that guessing among them does not pay."""
-    plot_moves(s, 6, 5)
 
 
 TALES = [plot_lost, plot_birthday, plot_rescue, plot_bake, plot_rain, plot_seed, plot_noise, plot_build, plot_errand, plot_share, plot_hide]
@@ -639,7 +634,7 @@ def asked(r, s, count):
 
 
 def doc_qa(r):
-    s = story(r, TALES + [plot_moves] * 12 + [plot_many] * 16)
+    s = story(r, TALES + [plot_moves] * 22)
     head = r.choices(["", "Story: ", "Read the story.\n\n"], [6, 3, 1])[0]
     q, ans, sep = r.choices(FORMS, [6, 3, 1])[0]
     out = [(head, 0.0), (s.text(), TOLD / 2 if len(s.parts) > 1 else LOW)]
@@ -724,7 +719,7 @@ def doc_chat(r):
                     question = question[0].lower() + question[1:].rstrip("?.")
                 out += user(question) + turn(f"{x} {op} {y} = {z}.", 3.0)
         elif roll < 0.88:
-            s = story(r, TALES + [plot_moves] * 12 + [plot_many] * 16)
+            s = story(r, TALES + [plot_moves] * 22)
             given = r.random() < 0.85
             questions = asked(r, s, r.randint(2, 7))
             if given:
@@ -753,22 +748,7 @@ def doc_echo(r):
     return [(words, 0.0)] + [(f"\n{words}", 1.0)] * r.randint(1, 3) + [(EOS, 1.0)]
 
 
-def doc_recall(r):
-    """Pairs, then one half of each asked for by the other: the shortest lesson in finding what belongs to what."""
-    out = []
-    people, things, count = GIRLS + BOYS, THINGS + ANIMALS, r.randint(2, 8)
-    one, two = r.choice([(COLOURS, things), (people, things), (people, list(PLACES)), (people, COLOURS)])
-    lefts, rights = [r.choice(one) for _ in range(count)] if one is COLOURS else r.sample(one, count), r.sample(two, count)
-    link = r.choice([" ", " ", " has a ", " is in the ", " took the "])
-    out.append((". ".join(f"{x}{link}{y}" for x, y in zip(lefts, rights)) + ".", 0.0))
-    back = one is COLOURS or r.random() < 0.5
-    for i in r.sample(range(count), count):
-        x, y = (rights[i], lefts[i]) if back else (lefts[i], rights[i])
-        out += [(f"\n{x}:", 0.0), (f" {y}", 3.0)]
-    return out + [(EOS, 1.0)]
-
-
-KINDS = {"story": (doc_story, 0.07), "qa": (doc_qa, 0.44), "sum": (doc_sum, 0.11), "chat": (doc_chat, 0.26), "recall": (doc_recall, 0.12)}
+KINDS = {"story": (doc_story, 0.08), "qa": (doc_qa, 0.50), "sum": (doc_sum, 0.14), "chat": (doc_chat, 0.28)}
 
 
 def document(r, echo=0.0):
