@@ -33,6 +33,16 @@ bench: all
 sanitize:
 	@scripts/sanitize
 
+# AFD under churn with AddressSanitizer, then flat memory; seconds of each can be set
+CHURN ?= 1800
+FLAT ?= 600
+soak: all
+	@ninja -C $(BUILD) -j $(JOBS) $(QUIET)
+	@[ -d build-addres ] || meson setup build-addres -Db_sanitize=address,undefined --buildtype=debugoptimized >/dev/null
+	@ninja -C build-addres -j $(JOBS) tandem tests/afd/afd_streams >build-addres/ninja.log || { tail -40 build-addres/ninja.log; exit 1; }
+	@TD_BINARY=$(CURDIR)/build-addres/tandem TD_STREAMS=$(CURDIR)/build-addres/tests/afd/afd_streams TD_PLAIN_BINARY=$(CURDIR)/$(BUILD)/tandem TD_PLAIN_STREAMS=$(CURDIR)/$(BUILD)/tests/afd/afd_streams \
+		tests/afd/soak.py --churn $(CHURN) --flat $(FLAT)
+
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -42,4 +52,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all setup demo test check bench sanitize format install clean
+.PHONY: all setup demo test check bench sanitize soak format install clean

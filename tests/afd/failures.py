@@ -25,6 +25,26 @@ def a_hung_worker_is_given_up_and_taken_back():
         return f"lost {result['workers']['workers_lost']} times, {result['done']} requests"
 
 
+def with_a_replica_the_gap_is_short():
+    """Both workers can compute everything: kill and stop of one cost at most a heartbeat deadline (300 ms here) and a step; late flights are doubled long before."""
+    with Room() as room:
+        workers = [room.worker(), room.worker()]
+        streams = room.streams(workers, count=4, micro_batches=2)
+        time.sleep(0.5)
+        for _ in range(2):
+            workers[0].stop()
+            time.sleep(0.6)
+            workers[0].go_on()
+            time.sleep(0.6)
+            workers[1].kill()
+            time.sleep(0.3)
+            workers[1].start()
+            time.sleep(1.2)
+        result = streams.finish()
+        require(result["longest_gap_ms"] < 800, f"nobody got a token for {result['longest_gap_ms']} ms")
+        return f"longest gap {result['longest_gap_ms']} ms"
+
+
 def the_fallback_takes_over():
     with Room() as room:
         worker = room.worker()
@@ -82,6 +102,8 @@ def refusals_name_both_sides():
         config["rope_theta"] = 10000.0
         with open(os.path.join(changed, "config.json"), "w") as f:
             json.dump(config, f)
+        result = room.run([room.worker(model=changed)], "--wait-for-workers", "2000")
+        require(result.returncode == 1 and result.stderr.count(b"fingerprint") == 2, "another rope_theta: " + result.stderr.decode())
         half = room.worker("--experts", "0-3")
         result = room.run([half], "--wait-for-workers", "500")
         require(result.returncode == 1 and b"expert 4 of layer" in result.stderr, result.stderr.decode())
@@ -224,6 +246,6 @@ def a_port_in_use_is_a_sentence():
 
 
 if __name__ == "__main__":
-    main([a_hung_worker_is_given_up_and_taken_back, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
+    main([a_hung_worker_is_given_up_and_taken_back, with_a_replica_the_gap_is_short, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
           a_worker_restarted_with_another_model_is_refused_while_requests_run, garbage_costs_nothing, a_worker_leaves_in_peace, all_workers_are_replaced_while_requests_run,
           a_slow_worker_is_named_and_its_work_doubled, a_port_in_use_is_a_sentence])

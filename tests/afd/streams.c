@@ -10,19 +10,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tandem.h"
 
 enum { STREAMS_MAX = 64, TEXT_MAX = 1 << 16 };
 
-typedef struct { td_request *request; char text[TEXT_MAX]; size_t bytes; int64_t last_ns; } stream;
+typedef struct { td_request *request; char text[TEXT_MAX]; size_t bytes; } stream;
 
 static stream streams[STREAMS_MAX];
 static char *expected[STREAMS_MAX];
 static size_t expected_bytes[STREAMS_MAX];
 static int count, tokens;
 static long done, failed, different, generated;
+static int64_t heard_ns, longest_gap_ns; /* when any stream last got a token; the longest time that none did */
 
 static void start(td_engine *engine, int i)
 {
@@ -36,6 +38,13 @@ static void start(td_engine *engine, int i)
         fprintf(stderr, "streams: %s\n", td_error());
         failed++;
     }
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 static void take(stream *s, const td_event *event)
@@ -52,7 +61,12 @@ static bool look(int i)
     td_event event;
     if (!s->request || td_request_next(s->request, 0, &event) < 0) return false;
     if (event.text_bytes) take(s, &event);
-    if (event.kind == TD_EVENT_TOKEN) generated++;
+    if (event.kind == TD_EVENT_TOKEN) {
+        int64_t now = now_ns();
+        if (heard_ns && now - heard_ns > longest_gap_ns) longest_gap_ns = now - heard_ns;
+        heard_ns = now;
+        generated++;
+    }
     if (event.kind != TD_EVENT_FINISHED) return false;
     done++;
     if (event.finish == TD_FINISH_ERROR || event.finish == TD_FINISH_CANCELLED) {
@@ -138,6 +152,7 @@ int main(int argc, char **argv)
     td_engine *engine = open_engine(argv[1], &model, &options);
     if (!expected[0]) one_round(engine);
     done = failed = different = generated = 0;
+    heard_ns = longest_gap_ns = 0;
     printf("running\n");
     fflush(stdout);
     for (int i = 0; i < count; i++) start(engine, i);
@@ -153,7 +168,7 @@ int main(int argc, char **argv)
     }
     char *workers = NULL;
     if (td_engine_workers_json(engine, &workers) < 0) workers = NULL;
-    printf("{\"done\":%ld,\"failed\":%ld,\"different\":%ld,\"tokens\":%ld,\"workers\":%s}\n", done, failed, different, generated, workers ? workers : "null");
+    printf("{\"done\":%ld,\"failed\":%ld,\"different\":%ld,\"tokens\":%ld,\"longest_gap_ms\":%.1f,\"workers\":%s}\n", done, failed, different, generated, (double)longest_gap_ns * 1e-6, workers ? workers : "null");
     td_free(workers);
     td_engine_close(engine);
     td_model_close(model);
