@@ -129,8 +129,12 @@ static uint64_t fingerprint(const td_loader *loader)
 {
     const td_config *c = &loader->model->config;
     const int numbers[] = {c->layers, c->d_model, c->vocab, (int)c->attention, c->heads, c->kv_heads, c->k_dim, c->v_dim, c->head_v_dim, c->q_rank, c->kv_rank, c->d_ff, c->experts, c->top_k, c->d_expert, c->d_shared,
-                           loader->quantise ? (int)loader->quant + 1 : 0};
+                           c->nope_dim, c->rope_dim, c->rope_neox, c->qk_norm, c->attention_bias, c->window, (int)c->router_score, c->router_norm, c->groups, c->groups_used, c->router_bias,
+                           c->group_by_top2, c->tied, loader->quantise ? (int)loader->quant + 1 : 0};
+    const float reals[] = {c->norm_eps, c->latent_eps, c->softmax_scale, c->rope_magnitude, c->router_scale};
     uint64_t h = hash_bytes(0x7464, numbers, sizeof numbers);
+    h = hash_bytes(h, reals, sizeof reals);
+    if (c->rope_frequencies) h = hash_bytes(h, c->rope_frequencies, (size_t)(c->rope_dim / 2) * sizeof *c->rope_frequencies);
     for (int layer = 0; layer < c->layers; layer++) {
         const td_tensor *norm = td_load_find(loader, TD_SLOT_FFN_NORM, layer, 0);
         if (norm) h = hash_bytes(h, norm->data, TD_MIN(td_tensor_bytes(norm), (size_t)256));
