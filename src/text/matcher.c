@@ -12,7 +12,7 @@
 
 enum { STATES_MAX = 4096, NODES_MAX = 1 << 18, STACKS_MAX = 4096, SEEN_MAX = 1 << 14, TOKEN_BYTES_MAX = 256, UNKNOWN = -2, DEAD = -1 };
 
-typedef struct { int32_t id; uint32_t bytes, shared; const char *text; } sorted_token; /* shared: leading bytes in common with the one before */
+typedef struct { int32_t id; uint32_t bytes, shared; int32_t jump; const char *text; } sorted_token; /* shared: leading bytes in common with the one before; jump: the next that shares less */
 
 struct td_grammar_vocab {
     const td_tokenizer *tokenizer;
@@ -66,13 +66,18 @@ td_status td_grammar_vocab_open(const td_tokenizer *tokenizer, td_grammar_vocab 
         size_t bytes;
         const char *text = td_tokenizer_bytes(tokenizer, id, &bytes);
         if (bytes == 0 || bytes > TOKEN_BYTES_MAX || td_tokenizer_is_special(tokenizer, id) || td_tokenizer_is_end(tokenizer, id)) continue;
-        v->tokens[v->count++] = (sorted_token){id, (uint32_t)bytes, 0, text};
+        v->tokens[v->count++] = (sorted_token){id, (uint32_t)bytes, 0, 0, text};
     }
     qsort(v->tokens, (size_t)v->count, sizeof *v->tokens, by_text);
     for (int i = 1; i < v->count; i++) {
         uint32_t n = 0, most = TD_MIN(v->tokens[i].bytes, v->tokens[i - 1].bytes);
         while (n < most && v->tokens[i].text[n] == v->tokens[i - 1].text[n]) n++;
         v->tokens[i].shared = n;
+    }
+    for (int i = v->count - 1; i >= 0; i--) {
+        int32_t next = i + 1;
+        while (next < v->count && v->tokens[next].shared >= v->tokens[i].shared) next = v->tokens[next].jump;
+        v->tokens[i].jump = next;
     }
     *out = v;
     return TD_OK;
@@ -292,7 +297,10 @@ static bool find_allowed(td_matcher *m)
     path[0] = m->current;
     for (int i = 0; i < v->count; i++) {
         const sorted_token *t = &v->tokens[i];
-        if (t->shared > alive) continue; /* shares the byte that led nowhere */
+        if (t->shared > alive) { /* shares the byte that led nowhere, as do all up to the next that shares less */
+            i = t->jump - 1;
+            continue;
+        }
         uint32_t at = t->shared;
         int32_t state = path[at];
         for (; at < t->bytes; at++) {
