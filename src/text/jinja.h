@@ -79,6 +79,8 @@ struct j_node {
     uint8_t *ops;           /* N_COMPARE: j_compare between list[i] and list[i + 1] */
     int count;
     bool negated;           /* N_TEST */
+    bool recursive;         /* N_FOR */
+    uint8_t uses;           /* N_MACRO: J_VARARGS, J_KWARGS that its body speaks of */
     j_text *keywords;       /* N_CALL, N_FILTER, N_TEST: [count], text NULL for positional arguments */
     const void *builtin;    /* N_FILTER, N_TEST: found at compile time */
 };
@@ -90,7 +92,8 @@ td_status j_parse(j_pool *pool, const char *source, size_t bytes, j_node **out);
 typedef struct j_frame j_frame;
 struct j_frame { j_frame *parent; j_dict vars; };
 struct j_macro { j_node *node; j_frame *frame; j_node *body; j_text name; bool is_caller; };
-struct j_loop { j_list *items; size_t index; j_value changed; bool has_changed; };
+struct j_loop { j_list *items; size_t index; j_value changed; bool has_changed; const j_node *node; j_frame *frame; int depth; }; /* node, frame: what a recursive one is called with */
+enum { J_VARARGS = 1, J_KWARGS = 2 };
 
 typedef struct {
     j_pool pool;            /* values */

@@ -315,6 +315,31 @@ static td_status capture(j_run *run, const j_node *body, j_value *out)
     return status;
 }
 
+static int parameter_index(const j_node *node, j_text name)
+{
+    for (int i = 0; i < node->count; i++)
+        if (j_same(node->list[i]->name, name)) return i;
+    return -1;
+}
+
+/* varargs and kwargs: what no parameter takes, when the macro speaks of them. */
+static td_status bind_rest(j_run *run, const j_node *node, j_text name, const j_args *args)
+{
+    j_value rest, named;
+    if (args->count > node->count && !(node->uses & J_VARARGS)) return j_fail(run, "macro '%.*s' takes not more than %d arguments", (int)name.bytes, name.text, node->count);
+    TD_TRY(j_list_new(run, J_TUPLE, 0, &rest));
+    TD_TRY(j_dict_new(run, &named));
+    for (int i = node->count; i < args->count; i++) TD_TRY(j_list_put(run, rest.list, args->positional[i]));
+    for (int k = 0; k < args->named_count; k++) {
+        if (parameter_index(node, args->names[k]) >= 0) continue;
+        if (j_is(args->names[k], "caller")) TD_TRY(set_var(run, args->names[k], args->named[k]));
+        else if (node->uses & J_KWARGS) TD_TRY(j_dict_put(run, named.dict, j_str(args->names[k].text, args->names[k].bytes), args->named[k]));
+        else return j_fail(run, "macro '%.*s' takes no keyword argument '%.*s'", (int)name.bytes, name.text, (int)args->names[k].bytes, args->names[k].text);
+    }
+    if (node->uses & J_VARARGS) TD_TRY(set_var(run, J_TEXT("varargs"), rest));
+    return node->uses & J_KWARGS ? set_var(run, J_TEXT("kwargs"), named) : TD_OK;
+}
+
 static td_status bind_parameters(j_run *run, const j_node *node, j_text name, const j_args *args)
 {
     for (int i = 0; i < node->count; i++) {
@@ -327,14 +352,7 @@ static td_status bind_parameters(j_run *run, const j_node *node, j_text name, co
         if (!given && node->more[i]) TD_TRY(j_evaluate(run, node->more[i], &v));
         TD_TRY(set_var(run, parameter, v));
     }
-    for (int k = 0; k < args->named_count; k++) {
-        bool known = j_is(args->names[k], "caller");
-        for (int i = 0; i < node->count; i++) known |= j_same(node->list[i]->name, args->names[k]);
-        if (!known) return j_fail(run, "macro '%.*s' takes no keyword argument '%.*s'", (int)name.bytes, name.text, (int)args->names[k].bytes, args->names[k].text);
-        if (j_is(args->names[k], "caller")) TD_TRY(set_var(run, args->names[k], args->named[k]));
-    }
-    if (args->count > node->count) return j_fail(run, "macro '%.*s' takes not more than %d arguments", (int)name.bytes, name.text, node->count);
-    return TD_OK;
+    return bind_rest(run, node, name, args);
 }
 
 static td_status call_macro(j_run *run, const j_macro *macro, const j_args *args, j_value *out)
@@ -347,6 +365,24 @@ static td_status call_macro(j_run *run, const j_macro *macro, const j_args *args
     return status;
 }
 
+static td_status execute_items(j_run *run, const j_node *node, j_value iterable, j_frame *frame, int depth);
+
+/* loop(items) inside a recursive loop: its body for other items, as text, in the frame around it. */
+static td_status call_recursive(j_run *run, const j_loop *loop, const j_args *args, j_value *out)
+{
+    td_buffer text = {0}, *outer = run->out;
+    j_frame *frame = run->frame;
+    if (!loop->node->recursive) return j_fail(run, "the loop must have the 'recursive' marker to be called");
+    if (args->count != 1 || args->named_count) return j_fail(run, "a recursive loop takes one argument");
+    run->out = &text;
+    td_status status = execute_items(run, loop->node, args->positional[0], loop->frame, loop->depth + 1);
+    run->out = outer;
+    run->frame = frame;
+    if (status == TD_OK) return j_take(run, &text, out);
+    td_buffer_free(&text);
+    return status;
+}
+
 td_status j_call(j_run *run, j_value callee, j_args *args, j_value *out)
 {
     TD_TRY(j_step(run, 1));
@@ -356,6 +392,7 @@ td_status j_call(j_run *run, j_value callee, j_args *args, j_value *out)
     case J_MACRO: status = call_macro(run, callee.macro, args, out); break;
     case J_METHOD: status = j_call_method(run, callee.method->self, callee.method->name, args, out); break;
     case J_FUNCTION: status = j_call_function(run, callee.text, args, out); break;
+    case J_LOOP: status = call_recursive(run, callee.loop, args, out); break;
     case J_UNDEFINED: status = j_fail(run, "'%.*s' is undefined", (int)TD_MIN(callee.text.bytes, 80), callee.text.text ? callee.text.text : ""); break;
     default: status = j_fail(run, "'%s' object is not callable", j_type(callee));
     }
@@ -558,26 +595,32 @@ static td_status run_loop(j_run *run, const j_node *node, j_loop *loop)
     return TD_OK;
 }
 
-static td_status execute_for(j_run *run, const j_node *node)
+/* The loop of a node over other things, in a frame; depth counts recursion from 1. */
+static td_status execute_items(j_run *run, const j_node *node, j_value iterable, j_frame *frame, int depth)
 {
-    j_value iterable;
     j_list *items;
-    TD_TRY(j_evaluate(run, node->b, &iterable));
     run->node = node;
+    run->frame = frame;
     TD_TRY(j_iterate(run, iterable, &items));
     TD_TRY(filter_items(run, node, items, &items));
     if (items->count == 0) {
         if (!node->list[1]) return TD_OK;
-        j_frame *outer = run->frame;
-        TD_TRY(push_frame(run, outer));
+        TD_TRY(push_frame(run, frame));
         td_status status = j_execute(run, node->list[1]);
-        run->frame = outer;
+        run->frame = frame;
         return status;
     }
     j_loop *loop = j_get(&run->pool, sizeof *loop);
     if (!loop) return TD_E_INVALID;
-    loop->items = items;
+    *loop = (j_loop){.items = items, .node = node, .frame = frame, .depth = depth};
     return run_loop(run, node, loop);
+}
+
+static td_status execute_for(j_run *run, const j_node *node)
+{
+    j_value iterable;
+    TD_TRY(j_evaluate(run, node->b, &iterable));
+    return execute_items(run, node, iterable, run->frame, 1);
 }
 
 static td_status execute_if(j_run *run, const j_node *node)

@@ -1,5 +1,6 @@
 /* jinja_methods.c - methods of texts, lists and dictionaries as Python has them, and "..." % values. See jinja.h. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -504,6 +505,23 @@ static td_status copy_values(j_run *run, const j_value *values, size_t count, j_
 static td_status m_keys(j_run *run, j_value self, j_args *args, j_value *out) { return (void)args, copy_values(run, self.dict->keys, self.dict->count, out); }
 static td_status m_values(j_run *run, j_value self, j_args *args, j_value *out) { return (void)args, copy_values(run, self.dict->values, self.dict->count, out); }
 
+static td_status m_center(j_run *run, j_value self, j_args *args, j_value *out)
+{
+    int64_t width;
+    j_value fill = j_arg(args, 1, "fillchar", j_str(" ", 1));
+    TD_TRY(j_arg_int(run, args, 0, "width", 0, &width));
+    if (fill.kind != J_STRING || !fill.text.bytes || td_utf8_length(fill.text.text, fill.text.bytes) != fill.text.bytes) return j_fail(run, "The fill character must be exactly one character long");
+    if (width > J_OUTPUT_MAX) return j_fail(run, "a text of more than %d MiB", J_OUTPUT_MAX >> 20);
+    int64_t count = 0;
+    for (size_t at = 0; at < self.text.bytes; count++) at += TD_MAX(td_utf8_length(self.text.text + at, self.text.bytes - at), 1);
+    int64_t all = TD_MAX(width - count, 0), left = all / 2 + (all & width & 1);
+    td_buffer text = {0};
+    for (int64_t i = 0; i < left; i++) td_buffer_put(&text, fill.text.text, fill.text.bytes);
+    td_buffer_put(&text, self.text.text, self.text.bytes);
+    for (int64_t i = left; i < all; i++) td_buffer_put(&text, fill.text.text, fill.text.bytes);
+    return j_take(run, &text, out);
+}
+
 static td_status m_get(j_run *run, j_value self, j_args *args, j_value *out)
 {
     j_value *found;
@@ -528,7 +546,7 @@ static td_status m_refused(j_run *run, j_value self, j_args *args, j_value *out)
 typedef struct { const char *name; method_fn fn; } method;
 
 static const method text_methods[] = {
-    {"capitalize", m_capitalize}, {"casefold", m_lower}, {"count", m_count}, {"endswith", m_endswith}, {"find", m_find}, {"format", m_format}, {"index", m_index}, {"isalnum", m_isalnum}, {"isalpha", m_isalpha},
+    {"capitalize", m_capitalize}, {"casefold", m_lower}, {"center", m_center}, {"count", m_count}, {"endswith", m_endswith}, {"find", m_find}, {"format", m_format}, {"index", m_index}, {"isalnum", m_isalnum}, {"isalpha", m_isalpha},
     {"isdecimal", m_isdigit}, {"isdigit", m_isdigit}, {"islower", m_islower}, {"isnumeric", m_isdigit}, {"isspace", m_isspace}, {"isupper", m_isupper}, {"join", m_join}, {"ljust", m_ljust}, {"lower", m_lower},
     {"lstrip", m_lstrip}, {"partition", m_partition}, {"removeprefix", m_removeprefix}, {"removesuffix", m_removesuffix}, {"replace", m_replace}, {"rfind", m_rfind}, {"rjust", m_rjust},
     {"rpartition", m_rpartition}, {"rsplit", m_rsplit}, {"rstrip", m_rstrip}, {"split", m_split}, {"splitlines", m_splitlines}, {"startswith", m_startswith}, {"strip", m_strip},
@@ -560,6 +578,22 @@ td_status j_call_method(j_run *run, j_value self, j_text name, j_args *args, j_v
 
 /* ---- "..." % values ---- */
 
+/* %s and %r: width and precision count characters. */
+static td_status put_shown(j_run *run, const char *spec, char kind, j_value v, td_buffer *out)
+{
+    const char *dot = strchr(spec, '.'), *digits = spec + strspn(spec, "%-+ 0#");
+    size_t width = strtoul(digits, NULL, 10), most = dot ? strtoul(dot + 1, NULL, 10) : SIZE_MAX, count = 0, at = 0;
+    td_buffer text = {0};
+    td_status status = kind == 's' ? j_show(run, v, &text) : j_repr(run, v, 0, &text);
+    for (; status == TD_OK && at < text.bytes && count < most; count++) at += TD_MAX(td_utf8_length(text.data + at, text.bytes - at), 1);
+    bool left = memchr(spec, '-', (size_t)(digits - spec)) != NULL;
+    if (left && at) td_buffer_put(out, text.data, at);
+    for (size_t i = count; i < width; i++) td_buffer_text(out, " ");
+    if (!left && at) td_buffer_put(out, text.data, at);
+    td_buffer_free(&text);
+    return status;
+}
+
 /* %[(key)][flags][width][.precision]kind at *at (behind the %). */
 static td_status put_percent(j_run *run, j_text format, size_t *at, j_value values, size_t *next, td_buffer *out)
 {
@@ -585,20 +619,20 @@ static td_status put_percent(j_run *run, j_text format, size_t *at, j_value valu
     j_value number = v;
     switch (kind) {
     case '%': td_buffer_text(out, "%"); return TD_OK;
-    case 's': return j_show(run, v, out);
-    case 'r': return j_repr(run, v, 0, out);
+    case 's': case 'r': return put_shown(run, spec, kind, v, out);
     case 'd': case 'i': case 'u': case 'x': case 'X': case 'o':
+        if (number.kind == J_FLOAT && !(fabs(number.number) < 9e18)) return j_fail(run, "%%%c format: an integer beyond 64 bits", kind);
         if (number.kind == J_FLOAT) number = j_int((int64_t)number.number);
         if (number.kind == J_BOOL) number = j_int(number.truth);
         if (number.kind != J_INT) return j_fail(run, "%%%c format: a real number is required, not %s", kind, j_type(v));
         snprintf(spec + n, sizeof spec - n, "ll%c", kind == 'u' || kind == 'i' ? 'd' : kind);
-        snprintf(made, sizeof made, spec, (long long)number.integer);
+        if (snprintf(made, sizeof made, spec, (long long)number.integer) >= (int)sizeof made) return j_fail(run, "format: wider than %d characters", (int)sizeof made - 1);
         td_buffer_text(out, made);
         return TD_OK;
     case 'f': case 'F': case 'e': case 'E': case 'g': case 'G':
         if (v.kind != J_FLOAT && v.kind != J_INT && v.kind != J_BOOL) return j_fail(run, "must be real number, not %s", j_type(v));
         snprintf(spec + n, sizeof spec - n, "%c", kind);
-        snprintf(made, sizeof made, spec, v.kind == J_FLOAT ? v.number : v.kind == J_INT ? (double)v.integer : (double)v.truth);
+        if (snprintf(made, sizeof made, spec, v.kind == J_FLOAT ? v.number : v.kind == J_INT ? (double)v.integer : (double)v.truth) >= (int)sizeof made) return j_fail(run, "format: wider than %d characters", (int)sizeof made - 1);
         td_buffer_text(out, made);
         return TD_OK;
     default: return j_fail(run, "unsupported format character '%c'", kind ? kind : ' ');

@@ -29,6 +29,7 @@ typedef struct {
     size_t count, capacity, next;
     int nesting;
     int in_loop;
+    uint8_t uses;       /* J_VARARGS, J_KWARGS in the macro that is read */
     struct { size_t at; int line, column; } placed;
 } parser;
 
@@ -531,7 +532,11 @@ static td_status parse_primary(parser *p, j_node **out)
         if (j_is(t->text, "true") || j_is(t->text, "True")) (*out)->value = j_bool(true);
         else if (j_is(t->text, "false") || j_is(t->text, "False")) (*out)->value = j_bool(false);
         else if (j_is(t->text, "none") || j_is(t->text, "None")) (*out)->value = j_none();
-        else (*out)->kind = N_NAME, (*out)->name = t->text;
+        else {
+            (*out)->kind = N_NAME, (*out)->name = t->text;
+            if (j_is(t->text, "varargs")) p->uses |= J_VARARGS;
+            if (j_is(t->text, "kwargs")) p->uses |= J_KWARGS;
+        }
         return TD_OK;
     case T_STRING:
         TD_TRY(new_node(p, N_CONST, t->at, out));
@@ -944,7 +949,7 @@ static td_status parse_for(parser *p, j_node *node)
     if (!take_name(p, "in")) return expected(p, "'in'");
     TD_TRY(parse_tuple(p, true, &node->b));
     if (take_name(p, "if")) TD_TRY(parse_expression(p, &node->list[0]));
-    if (is_name(p, "recursive")) return parse_fail(p, peek(p)->at, "recursive loops are not supported");
+    node->recursive = take_name(p, "recursive");
     TD_TRY(block_end(p));
     p->in_loop++;
     TD_TRY(parse_body(p, ends, &node->c));
@@ -1014,7 +1019,12 @@ static td_status parse_macro(parser *p, j_node *node)
     p->next++;
     TD_TRY(need_op(p, "("));
     TD_TRY(parse_parameters(p, node));
-    return parse_apart(p, "endmacro", &node->c);
+    uint8_t outside = p->uses;
+    p->uses = 0;
+    TD_TRY(parse_apart(p, "endmacro", &node->c));
+    node->uses = p->uses;
+    p->uses |= outside;
+    return TD_OK;
 }
 
 /* a: the call, c: body, list and more: the caller's parameters. */

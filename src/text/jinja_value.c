@@ -558,8 +558,8 @@ static td_status loop_attribute(j_run *run, const j_loop *loop, j_text name, j_v
     else if (j_is(name, "first")) *out = j_bool(i == 0);
     else if (j_is(name, "last")) *out = j_bool(i + 1 == n);
     else if (j_is(name, "length")) *out = j_int((int64_t)n);
-    else if (j_is(name, "depth")) *out = j_int(1); /* counts recursion only, which is not supported */
-    else if (j_is(name, "depth0")) *out = j_int(0);
+    else if (j_is(name, "depth")) *out = j_int(loop->depth); /* counts recursion only */
+    else if (j_is(name, "depth0")) *out = j_int(loop->depth - 1);
     else if (j_is(name, "previtem")) *out = i > 0 ? loop->items->items[i - 1] : j_undefined(name);
     else if (j_is(name, "nextitem")) *out = i + 1 < n ? loop->items->items[i + 1] : j_undefined(name);
     else *out = j_undefined(name);

@@ -81,6 +81,9 @@ s|s.strip()|s.lstrip()|s.rstrip()|s.strip(' \\n')|u|u|length|e|nil|t|no|n|f|big|
 ]
 
 STATEMENTS = [
+    "{% for x in ll recursive %}[{{ loop(x) if x is sequence else x }}]{{ loop.depth }}{{ loop.depth0 }}{% endfor %}", "{% for x in [{'n': 1, 'c': [{'n': 2, 'c': []}, {'n': 3}]}] recursive %}{{ x.n }}{% if x.c %}({{ loop(x.c) }}){% endif %}{{ ',' if not loop.last }}{% else %}none{% endfor %}", "{% for x in l %}{{ loop(l) }}{% endfor %}",
+    "{% for x in [1, [2, [3]]] if x recursive %}{% set y = x %}{{ loop([y]) if y is number and loop.depth < 3 }}{{ y }}{% endfor %}{{ y }}", "{% macro m(a) %}{{ a }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, 3, b=4) }}{{ m() }}{{ m(a=1) }}", "{% macro m() %}{% macro q() %}{{ kwargs }}{% endmacro %}{{ q(z=1) }}{% endmacro %}{{ m() }}{{ m(2) }}",
+    "{{ '%.2s|%5s|%-5s|%5.1s|%r' % ('añb', 'ñ', 'x', 'yz', 'q') }}", "{{ 'añ'.center(7, '*') }}{{ 'ab'.center(5) }}{{ 'abc'.center(2) }}",
     "{% if n > 5 %}big{% elif n > 3 %}mid{% else %}small{% endif %}", "{% if z %}a{% elif n %}b{% endif %}", "{% if missing %}a{% else %}b{% endif %}", "{% if n is defined and n %}x{% endif %}",
     "{% for x in l %}{{ x }},{% endfor %}", "{% for x in empty %}{{ x }}{% else %}none{% endfor %}", "{% for x in missing %}{{ x }}{% else %}none{% endfor %}", "{% for x in nil %}{% endfor %}", "{% for x in 5 %}{% endfor %}",
     "{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}", "{% for k in d %}{{ k }}{% endfor %}", "{% for c in 'añ中' %}[{{ c }}]{% endfor %}", "{% for a, b in [[1,2],[3,4]] %}{{ a + b }} {% endfor %}", "{% for a, b in [[1,2,3]] %}{% endfor %}", "{% for (a, b) in [[1,2]] %}{{ a }}{{ b }}{% endfor %}",
