@@ -103,7 +103,7 @@ def refusals_name_both_sides():
         with open(os.path.join(changed, "config.json"), "w") as f:
             json.dump(config, f)
         result = room.run([room.worker(model=changed)], "--wait-for-workers", "2000")
-        require(result.returncode == 1 and result.stderr.count(b"fingerprint") == 2, "another rope_theta: " + result.stderr.decode())
+        require(result.returncode == 1 and result.stderr.count(b"fingerprint") >= 2, "another rope_theta: " + result.stderr.decode())
         half = room.worker("--experts", "0-3")
         result = room.run([half], "--wait-for-workers", "500")
         require(result.returncode == 1 and b"expert 4 of layer" in result.stderr, result.stderr.decode())
