@@ -143,7 +143,7 @@ def main():
     cli.add_argument("--ik", help="the same of ik_llama.cpp")
     cli.add_argument("--threads", type=int, default=os.cpu_count())
     cli.add_argument("--runs", type=int, default=5)
-    cli.add_argument("--cases", help="comma-separated parts of case titles")
+    cli.add_argument("--cases", help="case titles, separated by semicolons (all): " + "; ".join(c["title"] for c in CASES))
     cli.add_argument("--busy", type=float, default=0.05, help="how busy the machine may be before a run (share of all cores)")
     cli.add_argument("--wait", type=float, default=120, help="seconds to wait for a quiet machine")
     cli.add_argument("--out", default="build/peers")
@@ -155,7 +155,7 @@ def main():
         engines.append(Peer("ik_llama.cpp", args.ik, ["0", "1"]))
     if len(engines) == 1:
         cli.error("nothing to compare with: pass --llama FOLDER or --ik FOLDER")
-    cases = [c for c in CASES if not args.cases or any(part in c["title"] for part in args.cases.split(","))]
+    cases = [c for c in CASES if not args.cases or c["title"] in args.cases.split(";")]
     log, rows = [], []
     for model in args.models:
         for case in cases:
