@@ -30,7 +30,7 @@ typedef struct {
     bool local;
 } settings;
 
-static void stop(const char *what)
+static __attribute__((noreturn)) void stop(const char *what)
 {
     fprintf(stderr, "bench_afd: %s: %s\n", what, td_error());
     exit(1);

@@ -27,7 +27,7 @@ enum { PORT_BASE = 20000, WIDTH = 2048, BATCHES = 9 };
 
 static td_secret secret;
 
-static void stop(const char *what)
+static __attribute__((noreturn)) void stop(const char *what)
 {
     fprintf(stderr, "bench_link: %s: %s\n", what, td_error());
     exit(1);

@@ -379,7 +379,7 @@ INLINE void matmul(const td_matmul_job *job, const td_dtype type)
     }
 }
 
-#if defined(__AMX_INT8__)
+#if defined(TD_TILES)
 #define ENTRY(type) WIDE(vectors_##type) /* matmul_tiles.c has the table's entries and uses these for few rows */
 #else
 #define ENTRY(type) WIDE(matmul_##type)

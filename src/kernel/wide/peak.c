@@ -18,7 +18,7 @@ double WIDE(peak_f32)(int64_t rounds, float *sink)
     return (double)rounds * CHAINS * WIDTH * 2;
 }
 
-#if defined(__AMX_INT8__)
+#if defined(TD_TILES)
 /* Four tile products in flight, 16 x 16 x 64 each. */
 double WIDE(peak_int8)(int64_t rounds, float *sink)
 {

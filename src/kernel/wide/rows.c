@@ -182,7 +182,7 @@ static int64_t argmax(const float *x, int64_t n)
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
-#if defined(__AMX_INT8__)
+#if defined(TD_TILES)
 #define TABLE td_kernel_amx
 #define NAME "amx"
 #define WHY "AMX int8 tiles, AVX-512 for the rest"

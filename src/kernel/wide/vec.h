@@ -236,7 +236,7 @@ void WIDE(matmul_q4_0)(const td_matmul_job *job);
 void WIDE(matmul_q4_k)(const td_matmul_job *job);
 void WIDE(matmul_q5_k)(const td_matmul_job *job);
 void WIDE(matmul_q6_k)(const td_matmul_job *job);
-#if defined(__AMX_INT8__)
+#if defined(TD_TILES)
 void WIDE(vectors_q8_0)(const td_matmul_job *job);
 void WIDE(vectors_q4_0)(const td_matmul_job *job);
 void WIDE(vectors_q4_k)(const td_matmul_job *job);
