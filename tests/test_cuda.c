@@ -625,7 +625,7 @@ static void test_nothing_kept(void **state)
 int main(void)
 {
     const char *text = getenv("TD_SEED");
-    const td_kernel *all[4];
+    const td_kernel *all[TD_KERNELS_MAX];
     seed = text ? strtoull(text, NULL, 10) : (uint64_t)time(NULL);
     (void)td_kernel_all(all);
     ref = all[0];
