@@ -475,7 +475,7 @@ static void test_router(void **state)
         int rows = 5, experts = PICK(&r, 8, 48, 64, 256);
         td_config c = {.experts = experts, .top_k = PICK(&r, 1, 3, 8), .groups = PICK(&r, 1, 4), .groups_used = 2, .group_by_top2 = PICK(&r, 0, 1), .router_norm = PICK(&r, 0, 1), .router_scale = 2.5f,
                        .router_score = PICK(&r, 0, 1) ? TD_SCORE_SIGMOID : TD_SCORE_SOFTMAX};
-        float *logits = floats(&r, (size_t)(rows * experts), 4), *bias = floats(&r, (size_t)experts, 0.1), *weights = malloc((size_t)(rows * c.top_k) * 4), *scratch = malloc((size_t)experts * 8);
+        float *logits = floats(&r, (size_t)(rows * experts), 4), *bias = floats(&r, (size_t)experts, 0.1), *chosen = malloc((size_t)(rows * c.top_k) * 4), *scratch = malloc((size_t)experts * 8);
         int32_t *ids = malloc((size_t)(rows * c.top_k) * 4);
         for (int e = 0; e + 1 < experts && round % 2; e += 2) logits[e + 1] = logits[e], bias[e + 1] = bias[e]; /* ties */
         void *dl = to_device(logits, (size_t)(rows * experts) * 4), *db = to_device(bias, (size_t)experts * 4), *di = poison((size_t)(rows * c.top_k) * 4), *dw = poison((size_t)(rows * c.top_k) * 4);
@@ -485,13 +485,13 @@ static void test_router(void **state)
         float *got = from_device(dw, (size_t)(rows * c.top_k) * 4);
         for (int i = 0; i < rows; i++) {
             td_router_score_row(&c, ref, logits + i * experts);
-            td_router_choose(&c, logits + i * experts, bias, ids + i * c.top_k, weights + i * c.top_k, scratch);
+            td_router_choose(&c, logits + i * experts, bias, ids + i * c.top_k, chosen + i * c.top_k, scratch);
             for (int s = 0; s < c.top_k; s++) {
                 assert_int_equal(got_ids[i * c.top_k + s], ids[i * c.top_k + s]);
-                if (!(fabsf(got[i * c.top_k + s] - weights[i * c.top_k + s]) <= 1e-5f * fabsf(weights[i * c.top_k + s]))) fail_msg("weight %g, expected %g", (double)got[i * c.top_k + s], (double)weights[i * c.top_k + s]);
+                if (!(fabsf(got[i * c.top_k + s] - chosen[i * c.top_k + s]) <= 1e-5f * fabsf(chosen[i * c.top_k + s]))) fail_msg("weight %g, expected %g", (double)got[i * c.top_k + s], (double)chosen[i * c.top_k + s]);
             }
         }
-        free(logits), free(bias), free(weights), free(scratch), free(ids), free(got_ids), free(got);
+        free(logits), free(bias), free(chosen), free(scratch), free(ids), free(got_ids), free(got);
         td_cuda_delete(cuda, dl), td_cuda_delete(cuda, db), td_cuda_delete(cuda, di), td_cuda_delete(cuda, dw);
     }
 }
