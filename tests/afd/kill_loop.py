@@ -10,13 +10,19 @@ import afd
 
 def await_ready(room, streams, workers):
     """Until every worker is connected again, so that the next kill takes somebody who works."""
-    until = time.time() + 10
+    until, last = time.time() + 10, "no answer"
     while time.time() < until:
-        state = json.loads(room.workers_verb(streams.control, "--json").stdout)
-        if all(w["state"] == "ready" for w in state["workers"]):
-            return
+        told = room.workers_verb(streams.control, "--json")
+        if told.returncode == 0:
+            last = json.loads(told.stdout)["workers"]
+            if all(w["state"] == "ready" for w in last):
+                return True
+        else:
+            last = told.stderr
+            if streams.process.poll() is not None:
+                return False
         time.sleep(0.02)
-    raise AssertionError(f"workers did not come back: {state['workers']}")
+    raise AssertionError(f"workers did not come back: {last}")
 
 
 def main():
@@ -37,8 +43,7 @@ def main():
         for kill in range(a.kills):
             victim = dice.choice(workers)
             if dice.random() < 0.5:  # the other kills fall wherever they fall: into greetings, into the other's absence
-                await_ready(room, streams, workers)
-                awaited += 1
+                awaited += await_ready(room, streams, workers)
             time.sleep(dice.uniform(0.02, 0.3))
             victim.kill()
             time.sleep(dice.uniform(0, 0.2))
