@@ -12,7 +12,6 @@
 
 #include "attention/attention.h"
 #include "base/threads.h"
-#include "engine/pace.h"
 #include "engine/sampler.h"
 #include "engine/stream.h"
 #include "link/link.h"
@@ -95,7 +94,6 @@ struct td_engine {
     td_micro_batch micro[TD_MICRO_BATCHES_MAX];
     td_sampler *samplers;         /* one per worker */
     td_sampled *sampled;          /* [logit_rows_max] */
-    td_pace pace;                 /* how many micro-batches */
     uint64_t step;
     double step_seconds;
 
