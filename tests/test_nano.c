@@ -9,7 +9,7 @@
 
 enum { ITEMS_MAX = 2000, GROUPS_MAX = 8, AT_ONCE = 64, ANSWER_MAX = 256 };
 
-typedef struct { const char *group, *prompt, *expected; } item;
+typedef struct { cJSON *json; const char *group, *prompt, *expected; } item; /* the texts lie in json */
 typedef struct { const char *names[GROUPS_MAX]; int right[GROUPS_MAX], all[GROUPS_MAX], count; } score;
 
 static item items[ITEMS_MAX];
@@ -25,12 +25,19 @@ static int read_items(void **state)
     assert_non_null(file);
     while (fgets(line, sizeof line, file) && item_count < ITEMS_MAX) {
         if (number++ / 2 % every) continue; /* pairs: the same question plain and as a chat */
-        cJSON *json = cJSON_Parse(line); /* kept: the items point into it */
+        cJSON *json = cJSON_Parse(line);
         assert_non_null(json);
-        items[item_count++] = (item){cJSON_GetObjectItem(json, "group")->valuestring, cJSON_GetObjectItem(json, "prompt")->valuestring, cJSON_GetObjectItem(json, "expected")->valuestring};
+        items[item_count++] = (item){json, cJSON_GetObjectItem(json, "group")->valuestring, cJSON_GetObjectItem(json, "prompt")->valuestring, cJSON_GetObjectItem(json, "expected")->valuestring};
     }
     fclose(file);
     return item_count > 0 ? 0 : -1;
+}
+
+static int free_items(void **state)
+{
+    (void)state;
+    while (item_count > 0) cJSON_Delete(items[--item_count].json);
+    return 0;
 }
 
 static void count_answer(score *s, const item *it, const char *answer)
@@ -109,6 +116,6 @@ static void held_out_questions_are_answered_and_q8_0_changes_nothing(void **stat
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(held_out_questions_are_answered_and_q8_0_changes_nothing, read_items)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(held_out_questions_are_answered_and_q8_0_changes_nothing, read_items, free_items)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
