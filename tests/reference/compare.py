@@ -83,7 +83,7 @@ class Case:
     """A model folder with its prompt and reference logits."""
 
     def __init__(self, name, seed, tokens, scratch, margin):
-        self.name = name
+        self.name, self.seed = name, seed
         self.path = make_models.make(scratch / name, name, seed)
         self.config, self.weights = folder.weights_of(self.path)
         self.ids = reference.choose_ids(self.config, self.weights, tokens, margin, seed)
@@ -166,12 +166,12 @@ def gguf(table, binary, case, scratch):
         compare(table, binary, case, f"GGUF by convention, {matrices}", written, want, EXACT)
     odd = gguf_models.write(case.path, scratch / "odd.gguf", gguf_models.mixed, alignment=256, version=2)
     split = gguf_models.write(case.path, scratch / "split.gguf", gguf_models.mixed, split=7)
-    held = gguf_models.read(odd, case.config)
-    want, slack = reference.forward(case.config, held, case.ids)[0], 0.0
-    if {"Q8_0", "Q4_0"} & set(gguf_models.types_of(odd).values()):  # activations are rounded before those (here: before all)
-        slack = 2 * reference.relative(forward_rounded(case, held, case.ids, "q8_0"), want)
-    got = compare(table, binary, case, "GGUF v2, mixed types, aligned 256", odd, want, EXACT + slack)
-    if got is not None:
+    held = gguf_models.read(odd, case.config, reference.typed)
+    emulated(table, binary, case, "GGUF v2, mixed types, aligned 256", odd, held, lambda ids: forward_mixed(case, held, ids), case.seed)
+    got, said = binary.logits(odd, case.ids)
+    if got is None:
+        table.failed(case.name, "mixed types, whole", said)
+    else:
         same_bytes(table, binary, case, "the same, split", split, got)
     if "kv_lora_rank" in c:
         compare(table, binary, case, "GGUF by convention, attn_kv_b", gguf_models.write(case.path, scratch / "old.gguf", old_mla=True), case.want, EXACT)
@@ -214,15 +214,23 @@ def forward_rounded(case, weights, ids, kind, exact_kv_b=False):
     return reference.forward(case.config, weights, ids, product=product, **more)[0]
 
 
-def emulated(table, binary, case, what, model, weights, kind, seed, exact_kv_b, *options):
-    """The error that half of several short prompts stay below, against the reference with the same rounding."""
+def forward_mixed(case, weights, ids):
+    """The same where every matrix (reference.typed) has a type of its own."""
+    product, more = reference.product_by(lambda w: w.kind), {}
+    if "kv_lora_rank" in case.config:
+        more = dict(absorbed=tuple(reference.product_by(lambda w, half=half: w.kind[half] if isinstance(w.kind, tuple) else w.kind) for half in (0, 1)))
+    return reference.forward(case.config, weights, ids, product=product, **more)[0]
+
+
+def emulated(table, binary, case, what, model, weights, forward, seed, *options):
+    """The error that half of several short prompts stay below, against forward(ids), which rounds activations where the program does."""
     errors = []
     for i in range(PROMPTS):
         ids = reference.choose_ids(case.config, weights, 3, 0.15, seed + i)
         got, said = binary.logits(model, ids, *options)
         if got is None:
             return table.failed(case.name, what, said)
-        errors.append(reference.relative(got.astype(np.float64), forward_rounded(case, weights, ids, kind, exact_kv_b)))
+        errors.append(reference.relative(got.astype(np.float64), forward(ids)))
     table.row(case.name, what, sorted(errors)[PROMPTS // 2 - 1], EXACT)
 
 
@@ -246,13 +254,14 @@ def quantised(table, binary, case, scratch, seed):
         got = compare(table, binary, case, f"{kind} logits, no rounding", out, exact, 2 * reference.relative(rounded, exact) + EXACT)
         if got is None:
             continue
-        emulated(table, binary, case, f"{kind} logits, rounding emulated", out, held, kind, seed, False)
+        emulated(table, binary, case, f"{kind} logits, rounding emulated", out, held, lambda ids: forward_rounded(case, held, ids, kind), seed)
         on_load = f"--quant {kind} on load"
         if "kv_lora_rank" in case.config:  # on load the halves of kv_b stay as they are
             kept = {n: x for n, x in case.weights.items() if "kv_b_proj" in n}
-            emulated(table, binary, case, on_load, case.path, {**held, **kept}, kind, seed, True, "--quant", kind)
+            mixed = {**held, **kept}
+            emulated(table, binary, case, on_load, case.path, mixed, lambda ids: forward_rounded(case, mixed, ids, kind, exact_kv_b=True), seed, "--quant", kind)
         elif case.config["model_type"] == "llama":  # rows of q and k in another order: the same sums in another order
-            emulated(table, binary, case, on_load, case.path, held, kind, seed, False, "--quant", kind)
+            emulated(table, binary, case, on_load, case.path, held, lambda ids: forward_rounded(case, held, ids, kind), seed, "--quant", kind)
         else:
             same_bytes(table, binary, case, on_load, case.path, got, "--quant", kind)
         same_bytes(table, binary, case, f"{kind}, chunk 3, 1 thread", out, got, "--prefill-chunk", 3, "--threads", 1)

@@ -217,8 +217,9 @@ def types_of(path):
     return {t.name: t.tensor_type.name for t in gguf.GGUFReader(path).tensors}
 
 
-def read(path, config):
-    """{Hugging Face name: float64 array} of a GGUF file whose folder had this config."""
+def read(path, config, mark=lambda x, kind: x):
+    """{Hugging Face name: float64 array} of a GGUF file whose folder had this config. mark(array, type name) may note how each was stored; kv_b, stored as two halves, has the pair
+    of their types."""
     c = text_of(config)
     arch, heads = ARCHITECTURES[c["model_type"]], c["num_attention_heads"]
     back = {v: k for k, v in TOP.items()}
@@ -227,6 +228,7 @@ def read(path, config):
     for t in (t for file in files_of(path) for t in gguf.GGUFReader(file).tensors):
         raw = t.data
         x = gguf.quants.dequantize(raw, t.tensor_type).astype(np.float64).reshape([int(n) for n in t.shape[::-1]])
+        x = mark(x, t.tensor_type.name)
         if t.name in back:
             out[back[t.name]] = x
             continue
@@ -235,7 +237,7 @@ def read(path, config):
         _, layer, name = t.name.split(".", 2)
         prefix = f"model.layers.{layer}."
         if name in ("attn_k_b.weight", "attn_v_b.weight"):
-            halves.setdefault(prefix, {})[name[5]] = x
+            halves.setdefault(prefix, {})[name[5]] = x, t.tensor_type.name
         elif "_exps" in name and arch != "step3":
             part = name.split("_")[1]
             for e in range(x.shape[0]):
@@ -247,6 +249,7 @@ def read(path, config):
                 x = deinterleave(x, c["num_key_value_heads"])
             out[prefix + layer_back[name]] = x
     for prefix, h in halves.items():
-        both = np.concatenate([h["k"].swapaxes(1, 2), h["v"]], axis=1)
-        out[prefix + "self_attn.kv_b_proj.weight"] = both.reshape(-1, both.shape[2])
+        (k, k_type), (v, v_type) = h["k"], h["v"]
+        both = np.concatenate([k.swapaxes(1, 2), v], axis=1)
+        out[prefix + "self_attn.kv_b_proj.weight"] = mark(both.reshape(-1, both.shape[2]), (k_type, v_type))
     return out

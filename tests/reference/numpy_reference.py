@@ -113,10 +113,11 @@ def mla(c, w, h, product, cache, absorbed=None):
     if r["rope_type"] == "yarn" and r.get("mscale_all_dim"):
         scale *= yarn_magnitude(r["factor"], r["mscale_all_dim"]) ** 2
     if absorbed:  # the same numbers without k and v of single heads: kv_b's halves are applied to the query and to the result
+        to_query, to_result = absorbed if isinstance(absorbed, tuple) else (absorbed, absorbed)
         kv_b = w("self_attn.kv_b_proj.weight").reshape(heads, nope + dv, rank)
-        query = np.stack([absorbed(q[:, i, :nope], kv_b[i, :nope].T) for i in range(heads)], axis=1)
+        query = np.stack([to_query(q[:, i, :nope], kv_b[i, :nope].T) for i in range(heads)], axis=1)
         latent_out = attend(np.concatenate([query, q_rot], axis=-1), row[:, None], row[:, None, :rank], scale).reshape(tokens, heads, rank)
-        out = np.concatenate([absorbed(latent_out[:, i], kv_b[i, nope:]) for i in range(heads)], axis=1)
+        out = np.concatenate([to_result(latent_out[:, i], kv_b[i, nope:]) for i in range(heads)], axis=1)
         return product(out, w("self_attn.o_proj.weight"))
     kv = product(row[:, :rank], w("self_attn.kv_b_proj.weight")).reshape(tokens, heads, nope + dv)
     k_rot = row[:, None, rank:]

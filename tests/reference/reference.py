@@ -68,6 +68,30 @@ def rounding_product(wide):
     return product
 
 
+class Typed(np.ndarray):
+    """A matrix that knows how its file stored it; so do its slices and its transpose."""
+
+    kind = None
+
+    def __array_finalize__(self, source):
+        self.kind = getattr(source, "kind", None)
+
+
+def typed(x, kind):
+    x = np.asarray(x, np.float64).view(Typed)
+    x.kind = kind
+    return x
+
+
+def product_by(kind_of):
+    """As rounding_product, but only before matrices that kind_of(w) says are Q8_0 or Q4_0."""
+    rounded = rounding_product(False)
+
+    def product(x, w):
+        return (rounded if kind_of(w) in ("Q8_0", "Q4_0") else exact_product)(np.asarray(x), np.asarray(w))
+    return product
+
+
 def rounding_cache(kind):
     """Cached rows as the cache stores them: bf16, or q8_0 (blocks of 32 with an F16 scale)."""
     def bf16(x):
