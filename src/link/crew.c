@@ -12,7 +12,7 @@
 
 #define MS ((int64_t)1000000)
 
-enum { BIG_BUFFERS = 24, SMALL_BUFFERS = 96, SMALL_PAYLOAD = 1408, WORK_FACTOR = 8 };
+enum { BIG_BUFFERS = 24, SMALL_BUFFERS = 96, SMALL_PAYLOAD = TD_HELLO_BYTES + TD_OFFER_BYTES_MAX, WORK_FACTOR = 8 };
 #define HANDSHAKE_MAX (3000 * MS)
 #define BACKOFF_MIN (50 * MS)
 #define BACKOFF_MAX (2000 * MS)
@@ -154,10 +154,12 @@ static td_hello own_hello(const td_crew *crew)
 
 static void say_hello(td_crew *crew, int index)
 {
-    uint8_t payload[TD_HELLO_BYTES];
+    uint8_t payload[TD_HELLO_BYTES + TD_OFFER_BYTES_MAX];
+    td_transport *t = crew->options.transport;
     td_hello hello = own_hello(crew);
     td_hello_put(payload, &hello);
-    td_frame frame = {.kind = TD_FRAME_HELLO, .payload = payload, .payload_bytes = sizeof payload};
+    size_t offer = t->ops->offer(t, crew->peers[index].conn, payload + TD_HELLO_BYTES, TD_OFFER_BYTES_MAX);
+    td_frame frame = {.kind = TD_FRAME_HELLO, .payload = payload, .payload_bytes = TD_HELLO_BYTES + offer};
     if (!send_small(crew, index, &frame)) lose_peer(crew, index, true, "no buffer for hello");
 }
 
@@ -196,6 +198,7 @@ static void take_hello(td_crew *crew, int index, const td_frame *frame)
                 !memcmp(peer->hello.preferred, hello.preferred, sizeof hello.preferred);
     peer->hello = hello;
     peer->hello.shape.is_moe = NULL;
+    peer->hello.offer = NULL;
     peer->known = true;
     peer->serial = 0;
     peer->in_air = 0;
@@ -203,7 +206,11 @@ static void take_hello(td_crew *crew, int index, const td_frame *frame)
     peer->heard_at = td_crew_now(crew);
     peer->ping_at = 0;
     peer->why[0] = 0;
-    say_hello(crew, index);
+    if (hello.offer_bytes && crew->options.transport->ops->join(crew->options.transport, peer->conn, hello.offer, hello.offer_bytes) < 0) {
+        lose_peer(crew, index, true, td_error());
+        return;
+    }
+    say_hello(crew, index); /* by the lanes already, so that nothing overtakes it */
     if (peer->state != TD_PEER_GREETING) return;
     set_state(crew, peer, TD_PEER_READY);
     crew->epoch++;
@@ -628,7 +635,7 @@ void td_crew_close(td_crew *crew)
     }
     for (int i = 0; i < TD_VISITORS_MAX; i++)
         if (crew->visitors[i].used) end_visit(crew, &crew->visitors[i], true);
-    for (int i = 0; i < 100 && (crew->big.free_count < crew->big.count || crew->small.free_count < crew->small.count); i++) t->ops->progress(t); /* buffers on their way */
+    t->ops->quiesce(t);
     t->events = (td_transport_events){0};
     td_arena_free(&crew->arena);
     free(crew);

@@ -1,35 +1,35 @@
 /*
- * ucx.c - the transport over UCX active messages. One UCX worker, a listener where one is wanted, one endpoint a connection.
+ * ucx.c - the transport over UCX active messages. One UCX worker; a connection begins at the door (door.h), where the session is opened, and gets an endpoint of UCX when both
+ * sides have joined: each sends the other an offer (its UCX address and a random number) inside an authenticated frame. UCX never listens where strangers are expected, and a message
+ * counts only with the number that was offered for its connection. Control connections stay at the door.
  *
- * Settings (measured, docs/operations.md): endpoints in peer-error mode, so that the death of a process is reported; shared memory is allowed to take part in that
+ * Settings (measured, docs/operations.md): endpoints in peer-error mode, so that a broken lane is reported; shared memory is allowed to take part in that
  * (MM_ERROR_HANDLING), else UCX drops it silently; everything travels eagerly on hosts without RDMA, where a rendezvous costs more than it saves up to 1 MiB;
- * segments of shared memory of 32 KiB (64 KiB aborts inside UCX 1.13). Each can be overruled by its UCX_ environment variable. A peer that hangs or whose cable is cut is never
- * reported by UCX: heartbeats above this file see it.
+ * segments of shared memory of 32 KiB (64 KiB aborts inside UCX 1.13). Each can be overruled by its UCX_ environment variable. A process that dies is seen by its socket at the door;
+ * a peer that hangs or whose cable is cut is seen by the heartbeats above this file.
  *
  * UCX allows closing an endpoint only outside its callbacks: what ends is marked and ended in progress. A hang-up gives what was sent a moment to leave.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <dirent.h>
-#include <errno.h>
-#include <netdb.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include <sodium.h>
 #include <ucp/api/ucp.h>
 #include <ucs/debug/log_def.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "link/door.h"
 #include "link/transport.h"
 
-enum { CONNS_MAX = 256, REQUESTS_WAITING_MAX = 32, RECEIVES_MAX = 8, SENDS_MAX = 512, AM_ID = 7 };
+enum { CONNS_MAX = TD_DOOR_PLACES, RECEIVES_MAX = 8, SENDS_MAX = 512, AM_ID = 7, EARLY_MAX = 8, OFFER_FRONT = 8, NUMBER_BITS = 8 };
 #define LINGER_NS ((int64_t)5000000)
 #define LINGER_MAX_NS ((int64_t)300000000)
+#define LOOK_NS ((int64_t)100000)   /* how often progress looks at the door: a system call */
 
 typedef enum { CONN_FREE, CONN_OPEN, CONN_BROKEN, CONN_LEAVING } conn_state;
 
@@ -37,7 +37,8 @@ typedef struct {
     conn_state state;
     bool quiet;             /* hung up by us: no `closed` */
     int generation, sending;
-    ucp_ep_h ep;
+    ucp_ep_h ep;            /* NULL: not joined, everything goes through the door */
+    uint64_t number, theirs;/* what their messages must carry (its low bits are the slot); what ours must */
     int64_t left_at;
     char why[96];
 } conn_slot;
@@ -45,21 +46,25 @@ typedef struct {
 /* A large message that UCX hands over by rendezvous (RDMA only). */
 typedef struct { struct td_ucx *owner; uint8_t *buffer; int conn; size_t bytes; bool used; } receive_slot;
 
+/* What came by lanes before this side had joined them: kept until UCX's callback is over, since its reader will join. The first is the other side's hello. */
+typedef struct { uint8_t *data; size_t bytes; int conn; } early_frame;
+
 /* A buffer on its way. UCX may never report a send whose endpoint was closed by force: then the buffer is given back when the connection is. */
 typedef struct { void *buffer; int slot; uint32_t ticket; } send_slot;
 
 typedef struct td_ucx {
     td_transport base;
     ucp_context_h context;
-    ucp_worker_h worker;
-    ucp_listener_h listener;
-    int wake_fd;
+    ucp_worker_h worker;    /* NULL until lanes are needed */
+    td_door *door;
+    char interfaces[256];
     size_t frame_bytes_max;
     int64_t spin_ns;
     conn_slot conns[CONNS_MAX];
+    early_frame early[EARLY_MAX];
+    int early_count;
     int busy;               /* connections in a state that progress has to look at */
-    ucp_conn_request_h knocking[REQUESTS_WAITING_MAX];
-    int knocking_count;
+    int64_t looked_at;
     receive_slot receives[RECEIVES_MAX];
     send_slot sends[SENDS_MAX];
     int next_send;
@@ -84,6 +89,16 @@ static int free_slot(td_ucx *u)
     return -1;
 }
 
+static int take_slot(td_ucx *u)
+{
+    int slot = free_slot(u);
+    int generation = u->conns[slot].generation + 1;
+    u->conns[slot] = (conn_slot){.state = CONN_OPEN, .generation = generation & 0x3FFFFF};
+    randombytes_buf(&u->conns[slot].number, sizeof u->conns[slot].number);
+    u->conns[slot].number = u->conns[slot].number << NUMBER_BITS | (uint64_t)slot;
+    return slot;
+}
+
 static void break_conn(td_ucx *u, conn_slot *c, const char *why)
 {
     if (c->state != CONN_OPEN) {
@@ -103,14 +118,6 @@ static void on_error(void *arg, ucp_ep_h ep, ucs_status_t status)
     td_ucx *u = arg;
     for (int i = 0; i < CONNS_MAX; i++)
         if (u->conns[i].state != CONN_FREE && u->conns[i].ep == ep) break_conn(u, &u->conns[i], ucs_status_string(status));
-}
-
-static void on_knock(ucp_conn_request_h request, void *arg)
-{
-    td_ucx *u = arg;
-    u->happened = true;
-    if (u->knocking_count == REQUESTS_WAITING_MAX) ucp_listener_reject(u->listener, request);
-    else u->knocking[u->knocking_count++] = request;
 }
 
 /* The send is over; false: it was over before. */
@@ -189,95 +196,184 @@ static ucs_status_t fetch(td_ucx *u, int conn, void *descriptor, size_t length)
     return UCS_OK;
 }
 
+static void keep_early(td_ucx *u, int conn, const void *data, size_t bytes)
+{
+    if (u->early_count == EARLY_MAX) return; /* as if lost on the way: asked for again */
+    early_frame frame = {malloc(bytes), bytes, conn};
+    if (!frame.data) return;
+    memcpy(frame.data, data, bytes);
+    u->early[u->early_count++] = frame;
+    u->happened = true;
+}
+
+static void deliver_early(td_ucx *u)
+{
+    int count = u->early_count;
+    u->early_count = 0;
+    for (int i = 0; i < count; i++) {
+        deliver(u, u->early[i].conn, u->early[i].data, u->early[i].bytes);
+        free(u->early[i].data);
+    }
+}
+
 static ucs_status_t on_message(void *arg, const void *header, size_t header_length, void *data, size_t length, const ucp_am_recv_param_t *param)
 {
     td_ucx *u = arg;
-    (void)header, (void)header_length;
-    if (!(param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP)) return UCS_OK;
-    int slot = 0;
-    while (slot < CONNS_MAX && !(u->conns[slot].state == CONN_OPEN && u->conns[slot].ep == param->reply_ep)) slot++;
+    uint64_t number;
     bool rendezvous = param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV;
-    if (slot == CONNS_MAX) return rendezvous ? UCS_ERR_REJECTED : UCS_OK;
+    if (header_length != sizeof number) return rendezvous ? UCS_ERR_REJECTED : UCS_OK;
+    memcpy(&number, header, sizeof number);
+    int slot = (int)(number % CONNS_MAX);
+    conn_slot *c = &u->conns[slot];
+    if (c->state != CONN_OPEN || c->number != number) return rendezvous ? UCS_ERR_REJECTED : UCS_OK; /* of a connection that is gone, or nobody we know */
     if (length > u->frame_bytes_max) {
-        break_conn(u, &u->conns[slot], "it sent a message longer than agreed");
+        break_conn(u, c, "it sent a message longer than agreed");
         return rendezvous ? UCS_ERR_REJECTED : UCS_OK;
     }
     if (rendezvous) return fetch(u, conn_id(u, slot), data, length);
-    deliver(u, conn_id(u, slot), data, length);
+    if (c->ep) deliver(u, conn_id(u, slot), data, length);
+    else keep_early(u, conn_id(u, slot), data, length);
     return UCS_OK;
+}
+
+/* ---- starting UCX ------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool has_rdma(void)
+{
+    DIR *folder = opendir("/sys/class/infiniband");
+    int entries = 0;
+    if (!folder) return false;
+    while (readdir(folder)) entries++;
+    closedir(folder);
+    return entries > 2;
+}
+
+static void set(ucp_config_t *config, const char *name, const char *value)
+{
+    char variable[64];
+    snprintf(variable, sizeof variable, "UCX_%s", name);
+    if (getenv(variable)) return; /* whoever sets it knows the machine */
+    ucs_status_t status = ucp_config_modify(config, name, value);
+    if (status != UCS_OK) td_log(TD_LOG_WARN, "link", "UCX does not know the setting %s=%s: %s", name, value, ucs_status_string(status));
+}
+
+/* Takes some 20 ms; once, when lanes are first needed. */
+static td_status start_ucx(td_ucx *u)
+{
+    ucp_config_t *config;
+    int wake_fd;
+    ucs_status_t status = ucp_config_read(NULL, NULL, &config);
+    if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
+    bool rdma = has_rdma();
+    set(config, "TLS", rdma ? "posix,tcp,ib" : "posix,tcp");
+    const char *wanted = getenv("UCX_TLS");
+    if (!wanted || strstr(wanted, "posix") || strstr(wanted, "sysv") || strstr(wanted, "mm") || strstr(wanted, "sm") || strstr(wanted, "all")) {
+        set(config, "MM_ERROR_HANDLING", "y");
+        set(config, "MM_SEG_SIZE", "32768");
+    }
+    if (!rdma && u->interfaces[0]) set(config, "NET_DEVICES", u->interfaces); /* UCX would also try networks that the other host is not on */
+    if (!rdma) set(config, "RNDV_THRESH", "inf");
+    ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE, .features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP, .request_size = sizeof(send_record)};
+    status = ucp_init(&params, config, &u->context);
+    ucp_config_release(config);
+    if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
+    ucp_worker_params_t worker = {.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE, .thread_mode = UCS_THREAD_MODE_SERIALIZED};
+    status = ucp_worker_create(u->context, &worker, &u->worker);
+    if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX worker: %s", ucs_status_string(status));
+    ucp_am_handler_param_t handler = {.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS, .id = AM_ID,
+                                      .flags = UCP_AM_FLAG_WHOLE_MSG, .cb = on_message, .arg = u};
+    status = ucp_worker_set_am_recv_handler(u->worker, &handler);
+    if (status == UCS_OK) status = ucp_worker_get_efd(u->worker, &wake_fd);
+    return status == UCS_OK ? td_door_watch(u->door, wake_fd) : td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
+}
+
+static td_status open_worker(td_ucx *u)
+{
+    if (u->worker) return TD_OK;
+    td_status status = start_ucx(u);
+    if (status == TD_OK) return TD_OK;
+    if (u->worker) ucp_worker_destroy(u->worker);
+    if (u->context) ucp_cleanup(u->context);
+    u->worker = NULL, u->context = NULL;
+    return status;
+}
+
+/* ---- events of the door -------------------------------------------------------------------------------------------------------------------- */
+
+static int on_arrived(void *user, const char *name)
+{
+    td_ucx *u = user;
+    if (free_slot(u) < 0) return -1;
+    int slot = take_slot(u);
+    if (u->base.events.accepted) u->base.events.accepted(u->base.events.user, conn_id(u, slot), name);
+    else u->base.ops->hang_up(&u->base, conn_id(u, slot));
+    return slot;
+}
+
+static void on_door_message(void *user, int slot, const uint8_t *data, size_t bytes)
+{
+    td_ucx *u = user;
+    deliver(u, conn_id(u, slot), data, bytes);
+}
+
+static void on_ended(void *user, int slot, const char *why)
+{
+    td_ucx *u = user;
+    break_conn(u, &u->conns[slot], why);
 }
 
 /* ---- connections --------------------------------------------------------------------------------------------------------------------------- */
 
-/* "host:port", "[v6]:port". */
-static td_status resolve(const char *address, bool passive, struct sockaddr_storage *out, socklen_t *length)
-{
-    char host[256];
-    const char *colon = strrchr(address, ':'), *begin = address, *end = colon;
-    if (!colon || !colon[1] || colon == address) return td_fail(TD_E_INVALID, "address: expected HOST:PORT, found '%s'", address);
-    if (*begin == '[' && end[-1] == ']') begin++, end--;
-    if ((size_t)(end - begin) >= sizeof host) return td_fail(TD_E_INVALID, "address '%s': the host name is too long", address);
-    memcpy(host, begin, (size_t)(end - begin));
-    host[end - begin] = 0;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = passive ? AI_PASSIVE : 0}, *found;
-    int error = getaddrinfo(host[0] == '*' ? NULL : host, colon + 1, &hints, &found);
-    if (error) return td_fail(TD_E_NOT_FOUND, "address '%s': %s", address, gai_strerror(error));
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *length = found->ai_addrlen;
-    freeaddrinfo(found);
-    return TD_OK;
-}
-
-static int take_slot(td_ucx *u, ucp_ep_h ep)
-{
-    int slot = free_slot(u);
-    int generation = u->conns[slot].generation + 1;
-    u->conns[slot] = (conn_slot){.state = CONN_OPEN, .generation = generation & 0x3FFFFF, .ep = ep};
-    return slot;
-}
-
 static td_status ux_connect(td_transport *t, const char *address, int *conn)
 {
     td_ucx *u = (td_ucx *)t;
-    struct sockaddr_storage to;
-    socklen_t length = 0;
-    TD_TRY(resolve(address, false, &to, &length));
     if (free_slot(u) < 0) return td_fail(TD_E_FULL, "link: more than %d connections", CONNS_MAX);
-    ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR | UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE,
-                              .flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER, .sockaddr = {(struct sockaddr *)&to, length}, .err_mode = UCP_ERR_HANDLING_MODE_PEER, .err_handler = {on_error, u}};
-    ucp_ep_h ep;
-    ucs_status_t status = ucp_ep_create(u->worker, &params, &ep);
-    if (status != UCS_OK) return td_fail(TD_E_PEER, "%s: %s", address, ucs_status_string(status));
-    *conn = conn_id(u, take_slot(u, ep));
-    return TD_OK;
+    int slot = take_slot(u);
+    td_status status = td_door_connect(u->door, slot, address);
+    if (status < 0) u->conns[slot].state = CONN_FREE;
+    else *conn = conn_id(u, slot);
+    return status;
 }
 
-static void accept_one(td_ucx *u, ucp_conn_request_h request)
+static size_t ux_offer(td_transport *t, int conn, uint8_t *out, size_t room)
 {
-    char name[128] = "somebody", host[64] = "", port[16] = "";
-    ucp_conn_request_attr_t attr = {.field_mask = UCP_CONN_REQUEST_ATTR_FIELD_CLIENT_ADDR};
-    if (ucp_conn_request_query(request, &attr) == UCS_OK &&
-        getnameinfo((struct sockaddr *)&attr.client_address, sizeof attr.client_address, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        snprintf(name, sizeof name, "%s:%s", host, port);
-    if (free_slot(u) < 0) {
-        ucp_listener_reject(u->listener, request);
-        return;
+    td_ucx *u = (td_ucx *)t;
+    conn_slot *c = conn_of(u, conn);
+    ucp_address_t *address;
+    size_t bytes;
+    if (!c || c->state != CONN_OPEN || open_worker(u) < 0) return 0;
+    if (ucp_worker_get_address(u->worker, &address, &bytes) != UCS_OK) return 0;
+    bool fits = OFFER_FRONT + bytes <= room;
+    if (fits) {
+        memcpy(out, &c->number, OFFER_FRONT);
+        memcpy(out + OFFER_FRONT, address, bytes);
+    } else {
+        td_log(TD_LOG_WARN, "link", "UCX's address of this process takes %zu bytes, %zu fit: fewer network devices (UCX_NET_DEVICES) make it shorter", bytes, room - OFFER_FRONT);
     }
-    ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST | UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE, .conn_request = request,
+    ucp_worker_release_address(u->worker, address);
+    return fits ? OFFER_FRONT + bytes : 0;
+}
+
+static td_status ux_join(td_transport *t, int conn, const uint8_t *offer, size_t bytes)
+{
+    td_ucx *u = (td_ucx *)t;
+    conn_slot *c = conn_of(u, conn);
+    if (!c || c->state != CONN_OPEN) return td_fail(TD_E_PEER, "the connection is gone");
+    if (c->ep || bytes <= OFFER_FRONT) return td_fail(TD_E_FORMAT, "expected one offer of lanes, found %s", c->ep ? "another" : "none");
+    TD_TRY(open_worker(u));
+    ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE, .address = (const ucp_address_t *)(offer + OFFER_FRONT),
                               .err_mode = UCP_ERR_HANDLING_MODE_PEER, .err_handler = {on_error, u}};
     ucp_ep_h ep;
     ucs_status_t status = ucp_ep_create(u->worker, &params, &ep);
-    if (status != UCS_OK) {
-        td_log(TD_LOG_WARN, "link", "%s could not be accepted: %s", name, ucs_status_string(status));
-        return;
-    }
-    int slot = take_slot(u, ep);
-    if (u->base.events.accepted) u->base.events.accepted(u->base.events.user, conn_id(u, slot), name);
-    else ((const td_transport *)u)->ops->hang_up(&u->base, conn_id(u, slot));
+    if (status != UCS_OK) return td_fail(TD_E_PEER, "UCX finds no lanes to it: %s", ucs_status_string(status));
+    memcpy(&c->theirs, offer, OFFER_FRONT);
+    c->ep = ep;
+    return TD_OK;
 }
 
 static void end_endpoint(td_ucx *u, conn_slot *c)
 {
+    if (!c->ep) return;
     ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_EP_CLOSE_FLAG_FORCE};
     ucs_status_ptr_t request = ucp_ep_close_nbx(c->ep, &param);
     for (int i = 0; request && !UCS_PTR_IS_ERR(request) && i < 1000 && ucp_request_check_status(request) == UCS_INPROGRESS; i++) ucp_worker_progress(u->worker);
@@ -291,14 +387,15 @@ static void tend_conns(td_ucx *u)
     int64_t now = td_now_ns();
     for (int i = 0; i < CONNS_MAX && u->busy > 0; i++) {
         conn_slot *c = &u->conns[i];
-        if (c->state == CONN_LEAVING && now - c->left_at < (c->sending ? LINGER_MAX_NS : LINGER_NS)) continue;
+        if (c->state == CONN_LEAVING && now - c->left_at < (c->sending || td_door_unsent(u->door, i) ? LINGER_MAX_NS : LINGER_NS)) continue;
         if (c->state != CONN_BROKEN && c->state != CONN_LEAVING) continue;
         int conn = conn_id(u, i);
         char why[96];
         bool tell = c->state == CONN_BROKEN && !c->quiet;
         memcpy(why, c->why, sizeof why);
         bool again = c->ep == NULL;
-        if (c->ep) end_endpoint(u, c); /* completes its sends; if not at once, then soon */
+        end_endpoint(u, c); /* completes its sends; if not at once, then soon */
+        td_door_close(u->door, i);
         if (c->sending == 0 || again) {
             give_up_sends(u, i);
             c->state = CONN_FREE;
@@ -314,28 +411,26 @@ static void tend_conns(td_ucx *u)
 
 /* ---- the table ------------------------------------------------------------------------------------------------------------------------------- */
 
-static td_status ux_listen(td_transport *t, const char *address)
-{
-    td_ucx *u = (td_ucx *)t;
-    struct sockaddr_storage at;
-    socklen_t length = 0;
-    TD_TRY(resolve(address, true, &at, &length));
-    ucp_listener_params_t params = {.field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER, .sockaddr = {(struct sockaddr *)&at, length}, .conn_handler = {on_knock, u}};
-    ucs_status_t status = ucp_listener_create(u->worker, &params, &u->listener);
-    if (status != UCS_OK) return td_fail(TD_E_IO, "listen %s: %s", address, ucs_status_string(status));
-    return TD_OK;
-}
+static td_status ux_listen(td_transport *t, const char *address) { return td_door_listen(((td_ucx *)t)->door, address); }
 
 static bool ux_send(td_transport *t, int conn, const void *data, size_t bytes, void *buffer)
 {
     td_ucx *u = (td_ucx *)t;
     conn_slot *c = conn_of(u, conn);
     if (!c || c->state != CONN_OPEN) return false;
-    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_AM_SEND_FLAG_REPLY, .cb.send = on_sent};
+    if (!c->ep) {
+        if (!td_door_send(u->door, conn % CONNS_MAX, data, bytes)) {
+            break_conn(u, c, "it takes nothing");
+            return false;
+        }
+        if (u->base.events.sent) u->base.events.sent(u->base.events.user, buffer);
+        return true;
+    }
+    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK, .cb.send = on_sent};
     int index = take_send(u, conn % CONNS_MAX, buffer);
     if (index < 0) return false;
     uint32_t ticket = u->sends[index].ticket;
-    ucs_status_ptr_t request = ucp_am_send_nbx(c->ep, AM_ID, NULL, 0, data, bytes, &param);
+    ucs_status_ptr_t request = ucp_am_send_nbx(c->ep, AM_ID, &c->theirs, sizeof c->theirs, data, bytes, &param);
     if (request && !UCS_PTR_IS_ERR(request)) {
         *(send_record *)request = (send_record){u, index, ticket};
         return true;
@@ -355,14 +450,23 @@ static void ux_hang_up(td_transport *t, int conn)
     c->state = CONN_LEAVING;
     c->left_at = td_now_ns();
     u->busy++;
+    if (!td_door_unsent(u->door, conn % CONNS_MAX)) td_door_last(u->door, conn % CONNS_MAX);
+}
+
+static bool look(td_ucx *u, int64_t ns)
+{
+    bool any = td_door_look(u->door, ns);
+    u->looked_at = td_now_ns();
+    return any;
 }
 
 static bool ux_progress(td_transport *t)
 {
     td_ucx *u = (td_ucx *)t;
     u->happened = false;
-    bool any = ucp_worker_progress(u->worker) != 0;
-    while (u->knocking_count > 0) accept_one(u, u->knocking[--u->knocking_count]);
+    bool any = u->worker && ucp_worker_progress(u->worker) != 0;
+    if (u->early_count) deliver_early(u);
+    if (td_now_ns() - u->looked_at >= LOOK_NS) any |= look(u, 0);
     if (u->busy > 0) tend_conns(u);
     return any || u->happened;
 }
@@ -378,10 +482,8 @@ static void ux_rest(td_transport *t, int64_t ns)
     } while (td_now_ns() - start < spin);
     int64_t left = ns - (td_now_ns() - start);
     if (u->busy > 0) left = TD_MIN(left, LINGER_NS);
-    if (left <= 0 || ucp_worker_arm(u->worker) != UCS_OK) return;
-    struct pollfd fd = {.fd = u->wake_fd, .events = POLLIN};
-    struct timespec most = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-    ppoll(&fd, 1, &most, NULL);
+    if (left <= 0 || (u->worker && ucp_worker_arm(u->worker) != UCS_OK)) return;
+    look(u, left);
 }
 
 static void ux_describe(td_transport *t, int conn, char *out, size_t room)
@@ -404,82 +506,36 @@ static void ux_describe(td_transport *t, int conn, char *out, size_t room)
     free(text);
 }
 
-static void ux_close(td_transport *t)
+static void ux_quiesce(td_transport *t)
 {
     td_ucx *u = (td_ucx *)t;
     int64_t start = td_now_ns();
-    u->base.events = (td_transport_events){0};
-    while (u->worker && u->busy > 0 && td_now_ns() - start < LINGER_MAX_NS) ux_progress(t);
     for (int i = 0; i < CONNS_MAX; i++)
-        if (u->conns[i].ep) end_endpoint(u, &u->conns[i]);
-    if (u->listener) ucp_listener_destroy(u->listener);
+        if (u->conns[i].state == CONN_OPEN) ux_hang_up(t, conn_id(u, i));
+    while (u->busy > 0 && td_now_ns() - start < LINGER_MAX_NS) ux_progress(t);
+    for (int i = 0; i < CONNS_MAX; i++) {
+        end_endpoint(u, &u->conns[i]); /* UCX drops what it holds of them */
+        give_up_sends(u, i);
+        td_door_close(u->door, i);
+        u->conns[i].state = CONN_FREE;
+    }
+    u->busy = 0;
+}
+
+static void ux_close(td_transport *t)
+{
+    td_ucx *u = (td_ucx *)t;
+    u->base.events = (td_transport_events){0};
+    ux_quiesce(t);
     if (u->worker) ucp_worker_destroy(u->worker);
     if (u->context) ucp_cleanup(u->context);
+    td_door_free(u->door);
+    for (int i = 0; i < u->early_count; i++) free(u->early[i].data);
     for (int i = 0; i < RECEIVES_MAX; i++) free(u->receives[i].buffer);
     free(u);
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------------------------------- */
-
-static bool has_rdma(void)
-{
-    DIR *folder = opendir("/sys/class/infiniband");
-    int entries = 0;
-    if (!folder) return false;
-    while (readdir(folder)) entries++;
-    closedir(folder);
-    return entries > 2;
-}
-
-static void set(ucp_config_t *config, const char *name, const char *value)
-{
-    char variable[64];
-    snprintf(variable, sizeof variable, "UCX_%s", name);
-    if (getenv(variable)) return; /* whoever sets it knows the machine */
-    ucs_status_t status = ucp_config_modify(config, name, value);
-    if (status != UCS_OK) td_log(TD_LOG_WARN, "link", "UCX does not know the setting %s=%s: %s", name, value, ucs_status_string(status));
-}
-
-static td_status open_worker(td_ucx *u, bool this_host)
-{
-    ucp_config_t *config;
-    ucs_status_t status = ucp_config_read(NULL, NULL, &config);
-    if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
-    bool rdma = has_rdma();
-    set(config, "TLS", rdma ? "posix,tcp,ib" : "posix,tcp");
-    const char *wanted = getenv("UCX_TLS");
-    if (!wanted || strstr(wanted, "posix") || strstr(wanted, "sysv") || strstr(wanted, "mm") || strstr(wanted, "sm") || strstr(wanted, "all")) {
-        set(config, "MM_ERROR_HANDLING", "y");
-        set(config, "MM_SEG_SIZE", "32768");
-    }
-    if (!rdma && !this_host) set(config, "CM_USE_ALL_DEVICES", "n"); /* only the interface of the connection: UCX would also try networks that the other host is not on */
-    if (!rdma) set(config, "RNDV_THRESH", "inf");
-    ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE, .features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP, .request_size = sizeof(send_record)};
-    status = ucp_init(&params, config, &u->context);
-    ucp_config_release(config);
-    if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
-    ucp_worker_params_t worker = {.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE, .thread_mode = UCS_THREAD_MODE_SERIALIZED};
-    status = ucp_worker_create(u->context, &worker, &u->worker);
-    if (status != UCS_OK) return td_fail(TD_E_INTERNAL, "UCX worker: %s", ucs_status_string(status));
-    ucp_am_handler_param_t handler = {.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS, .id = AM_ID,
-                                      .flags = UCP_AM_FLAG_WHOLE_MSG, .cb = on_message, .arg = u};
-    status = ucp_worker_set_am_recv_handler(u->worker, &handler);
-    if (status == UCS_OK) status = ucp_worker_get_efd(u->worker, &u->wake_fd);
-    return status == UCS_OK ? TD_OK : td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
-}
-
-/* Every address of the list is this host's loopback. */
-static bool all_loopback(const char *list)
-{
-    for (const char *at = list; *at; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
-        size_t n = strcspn(at, ",");
-        if (n >= 4 && !strncmp(at, "127.", 4)) continue;
-        if (n >= 10 && !strncmp(at, "localhost:", 10)) continue;
-        if (n >= 6 && !strncmp(at, "[::1]:", 6)) continue;
-        return false;
-    }
-    return true;
-}
 
 /* UCX writes its messages to stdout, which belongs to generated text: they go to the log instead. */
 static ucs_log_func_rc_t to_log(const char *file, unsigned line, const char *function, ucs_log_level_t level, const ucs_log_component_config_t *component, const char *message, va_list args)
@@ -491,16 +547,11 @@ static ucs_log_func_rc_t to_log(const char *file, unsigned line, const char *fun
     return UCS_LOG_FUNC_RC_STOP;
 }
 
-/* Once per process. UCX reads this one setting only from the environment; with it a worker that is restarted gets its port back at once. */
-static void prepare(void)
-{
-    setenv("UCX_TCP_CM_REUSEADDR", "y", 0);
-    ucs_log_push_handler(to_log);
-}
+static void prepare(void) { ucs_log_push_handler(to_log); }
 
 td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, const char *addresses, td_transport **out)
 {
-    static const td_transport_ops ops = {ux_listen, ux_connect, ux_send, ux_hang_up, ux_progress, ux_now, ux_rest, ux_describe, ux_close};
+    static const td_transport_ops ops = {ux_listen, ux_connect, ux_offer, ux_join, ux_send, ux_hang_up, ux_progress, ux_now, ux_rest, ux_describe, ux_quiesce, ux_close};
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     td_ucx *u = calloc(1, sizeof *u);
     if (!u) return td_fail(TD_E_MEMORY, "link: no memory");
@@ -508,9 +559,10 @@ td_status td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, const c
     u->base.ops = &ops;
     u->frame_bytes_max = frame_bytes_max;
     u->spin_ns = spin_ns;
-    td_status status = open_worker(u, all_loopback(addresses));
+    td_door_interfaces(addresses, u->interfaces, sizeof u->interfaces);
+    td_status status = sodium_init() < 0 ? td_fail(TD_E_INTERNAL, "libsodium did not start") : td_door_open((td_door_events){u, on_arrived, on_door_message, on_ended}, &u->door);
     if (status < 0) {
-        ux_close(&u->base);
+        free(u);
         return status;
     }
     *out = &u->base;

@@ -128,13 +128,15 @@ static void take_text(char *to, const uint8_t *from, size_t room)
 td_status td_hello_check(const td_frame *frame, td_hello *out)
 {
     const uint8_t *p = frame->payload;
-    if (frame->payload_bytes != TD_HELLO_BYTES) return td_fail(TD_E_FORMAT, "hello: expected %d bytes, found %zu", TD_HELLO_BYTES, frame->payload_bytes);
+    if (frame->payload_bytes < TD_HELLO_BYTES || frame->payload_bytes > TD_HELLO_BYTES + TD_OFFER_BYTES_MAX)
+        return td_fail(TD_E_FORMAT, "hello: expected %d to %d bytes, found %zu", TD_HELLO_BYTES, TD_HELLO_BYTES + TD_OFFER_BYTES_MAX, frame->payload_bytes);
     uint32_t layers = td_get32(p + 8), d_model = td_get32(p + 12), experts = td_get32(p + 16), top_k = td_get32(p + 20), role = td_get32(p + 28);
     if (role < TD_ROLE_WORKER || role > TD_ROLE_CONTROL) return td_fail(TD_E_FORMAT, "hello: unknown role %u", role);
     if (layers > 512 || experts > 4096 || top_k > TD_WIRE_SLOTS_MAX || d_model > 1 << 20)
         return td_fail(TD_E_FORMAT, "hello: a shape out of range (%u layers, width %u, %u of %u experts)", layers, d_model, top_k, experts);
     *out = (td_hello){.shape = {.fingerprint = td_get64(p), .layers = (int)layers, .d_model = (int)d_model, .experts = (int)experts, .top_k = (int)top_k, .shared = td_get32(p + 24) != 0},
-                      .role = role, .frame_bytes_max = td_get32(p + 32), .credits = td_get32(p + 36), .flags = td_get32(p + 40), .rows_max = td_get32(p + 44), .instance = td_get64(p + 48)};
+                      .role = role, .frame_bytes_max = td_get32(p + 32), .credits = td_get32(p + 36), .flags = td_get32(p + 40), .rows_max = td_get32(p + 44), .instance = td_get64(p + 48), .offer = p + TD_HELLO_BYTES,
+                      .offer_bytes = frame->payload_bytes - TD_HELLO_BYTES};
     take_text(out->shape.name, p + 64, 64);
     take_text(out->shape.dtype, p + 128, 16);
     take_text(out->version, p + 144, 16);

@@ -11,12 +11,13 @@
 #include "base/status.h"
 
 enum {
-    TD_WIRE_VERSION = 1,
+    TD_WIRE_VERSION = 2,
     TD_FRAME_HEADER = 64,
     TD_FRAME_OUTER = 32,           /* room in front of a frame for the header of its sealed form */
     TD_FRAME_TAG = 16,             /* room behind it for the seal's tag */
     TD_ANSWER_INFO = 64,           /* front of an answer's payload */
-    TD_HELLO_BYTES = 1248,
+    TD_HELLO_BYTES = 1248,         /* without the offer of lanes behind it */
+    TD_OFFER_BYTES_MAX = 2048,
     TD_GREETING_BYTES = 32, TD_CHALLENGE_BYTES = 64, TD_PROOF_BYTES = 32,
     TD_TEXT_BYTES_MAX = 256 * 1024, /* stats, commands, error sentences */
     TD_WIRE_SLOTS_MAX = 62         /* experts per token that a row mask can hold */
@@ -123,10 +124,13 @@ typedef struct {
     uint64_t instance;         /* random number of the process */
     uint8_t layers[64];        /* bit set: layers it can compute */
     uint8_t preferred[512], experts[512]; /* experts it was started for; experts it can compute */
+    const uint8_t *offer;      /* of lanes (transport.h); borrowed, valid as long as the frame */
+    size_t offer_bytes;        /* 0: none */
 } td_hello;
 
 enum { TD_ROLE_WORKER = 1, TD_ROLE_ATTENTION = 2, TD_ROLE_CONTROL = 3 };
 
+/* Writes all but the offer, which may follow. */
 void td_hello_put(uint8_t out[TD_HELLO_BYTES], const td_hello *hello);
 td_status td_hello_check(const td_frame *frame, td_hello *out);
 

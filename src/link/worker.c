@@ -12,7 +12,7 @@
 #define US ((int64_t)1000)
 #define MS ((int64_t)1000000)
 
-enum { SMALL_PAYLOAD = 1408, SMALL_BUFFERS = 96, BIG_BUFFERS = 24, BATCH_WORKS_MAX = 16 };
+enum { SMALL_PAYLOAD = TD_HELLO_BYTES + TD_OFFER_BYTES_MAX, SMALL_BUFFERS = 96, BIG_BUFFERS = 24, BATCH_WORKS_MAX = 16 };
 #define HANDSHAKE_MAX (3000 * MS)
 #define CLIENT_SILENCE (15000 * MS)
 #define ACTIVE (50 * MS)            /* a client that submitted within this time is worth waiting for */
@@ -69,9 +69,11 @@ static void forget_client(td_worker *w, td_client *client, bool hang_up, const c
 
 static void say_hello(td_worker *w, td_client *client)
 {
-    uint8_t payload[TD_HELLO_BYTES];
+    uint8_t payload[TD_HELLO_BYTES + TD_OFFER_BYTES_MAX];
+    td_transport *t = w->setup.transport;
     td_hello_put(payload, &w->hello);
-    td_frame frame = {.kind = TD_FRAME_HELLO, .payload = payload, .payload_bytes = sizeof payload};
+    size_t offer = t->ops->offer(t, client->conn, payload + TD_HELLO_BYTES, TD_OFFER_BYTES_MAX);
+    td_frame frame = {.kind = TD_FRAME_HELLO, .payload = payload, .payload_bytes = TD_HELLO_BYTES + offer};
     if (!send_small(w, client, &frame)) forget_client(w, client, true, "no buffer for hello");
     else if (w->draining) {
         td_frame bye = {.kind = TD_FRAME_DRAIN};
@@ -97,6 +99,11 @@ static void take_hello(td_worker *w, td_client *client, const td_frame *frame)
         w->refused++;
         td_log(TD_LOG_WARN, "worker", "%s is refused: %s", client->name, why);
         client->since = now_of(w) - HANDSHAKE_MAX + 200 * MS; /* time for the sentence to arrive, then the hang-up */
+        return;
+    }
+    if (hello.offer_bytes && w->setup.transport->ops->join(w->setup.transport, client->conn, hello.offer, hello.offer_bytes) < 0) {
+        td_log(TD_LOG_WARN, "worker", "%s: %s", client->name, td_error());
+        forget_client(w, client, true, "hung up: no lanes to it");
         return;
     }
     client->known = true;
@@ -534,7 +541,7 @@ void td_worker_close(td_worker *w)
     td_transport *t = w->setup.transport;
     for (int i = 0; i < w->setup.clients_max; i++)
         if (w->clients[i].used) t->ops->hang_up(t, w->clients[i].conn);
-    for (int i = 0; i < 100 && (w->big.free_count < w->big.count || w->small.free_count < w->small.count); i++) t->ops->progress(t);
+    t->ops->quiesce(t);
     t->events = (td_transport_events){0};
     td_arena_free(&w->arena);
     free(w);

@@ -116,6 +116,8 @@ static bool deliver_due(shaped *s)
 static td_transport *inner(td_transport *t) { return ((shaped *)t)->inner; }
 static td_status sh_listen(td_transport *t, const char *address) { return inner(t)->ops->listen(inner(t), address); }
 static td_status sh_connect(td_transport *t, const char *address, int *conn) { return inner(t)->ops->connect(inner(t), address, conn); }
+static size_t sh_offer(td_transport *t, int conn, uint8_t *out, size_t room) { return inner(t)->ops->offer(inner(t), conn, out, room); }
+static td_status sh_join(td_transport *t, int conn, const uint8_t *offer, size_t bytes) { return inner(t)->ops->join(inner(t), conn, offer, bytes); }
 static bool sh_send(td_transport *t, int conn, const void *data, size_t bytes, void *buffer) { return inner(t)->ops->send(inner(t), conn, data, bytes, buffer); }
 static void sh_hang_up(td_transport *t, int conn) { inner(t)->ops->hang_up(inner(t), conn); }
 static int64_t sh_now(const td_transport *t) { return ((const shaped *)t)->inner->ops->now(((const shaped *)t)->inner); }
@@ -137,6 +139,8 @@ static void sh_rest(td_transport *t, int64_t ns)
     inner(t)->ops->rest(inner(t), ns);
     deliver_due(s);
 }
+
+static void sh_quiesce(td_transport *t) { inner(t)->ops->quiesce(inner(t)); }
 
 static void sh_close(td_transport *t)
 {
@@ -166,7 +170,7 @@ static void read_environment(void)
 
 td_status __wrap_td_transport_ucx_open(size_t frame_bytes_max, int64_t spin_ns, const char *addresses, td_transport **out)
 {
-    static const td_transport_ops ops = {sh_listen, sh_connect, sh_send, sh_hang_up, sh_progress, sh_now, sh_rest, sh_describe, sh_close};
+    static const td_transport_ops ops = {sh_listen, sh_connect, sh_offer, sh_join, sh_send, sh_hang_up, sh_progress, sh_now, sh_rest, sh_describe, sh_quiesce, sh_close};
     if (!td_shape_now) read_environment();
     shaped *s = calloc(1, sizeof *s);
     if (!s) return td_fail(TD_E_MEMORY, "shape: no memory");

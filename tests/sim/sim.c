@@ -82,6 +82,23 @@ static td_status sim_connect(td_transport *t, const char *address, int *conn)
     return TD_OK;
 }
 
+/* An offer that the other side can tell from anything else: the connection's number and a mark. */
+static size_t sim_offer(td_transport *t, int conn, uint8_t *out, size_t room)
+{
+    int64_t offer[2] = {conn, 0x5AFE};
+    (void)t;
+    if (room < sizeof offer) return 0;
+    memcpy(out, offer, sizeof offer);
+    return sizeof offer;
+}
+
+static td_status sim_join(td_transport *t, int conn, const uint8_t *offer, size_t bytes)
+{
+    int64_t wanted[2] = {conn, 0x5AFE};
+    (void)t;
+    return bytes == sizeof wanted && !memcmp(offer, wanted, sizeof wanted) ? TD_OK : td_fail(TD_E_FORMAT, "an offer that nobody made");
+}
+
 static void send_copy(sim *w, sim_node *from, int conn, const uint8_t *data, size_t bytes)
 {
     sim_conn *c = &w->conns[conn];
@@ -129,9 +146,10 @@ static bool sim_progress(td_transport *t) { return (void)t, false; }
 static int64_t sim_now(const td_transport *t) { return ((const sim_node *)t)->world->now; }
 static void sim_rest(td_transport *t, int64_t ns) { (void)t, (void)ns; }
 static void sim_describe(td_transport *t, int conn, char *out, size_t room) { (void)t, (void)conn, snprintf(out, room, "virtual"); }
+static void sim_quiesce(td_transport *t) { (void)t; }
 static void sim_close_transport(td_transport *t) { (void)t; }
 
-static const td_transport_ops ops = {sim_listen, sim_connect, sim_send, sim_hang_up, sim_progress, sim_now, sim_rest, sim_describe, sim_close_transport};
+static const td_transport_ops ops = {sim_listen, sim_connect, sim_offer, sim_join, sim_send, sim_hang_up, sim_progress, sim_now, sim_rest, sim_describe, sim_quiesce, sim_close_transport};
 
 /* ---- the world ------------------------------------------------------------------------------------------------------------------------------ */
 

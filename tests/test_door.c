@@ -1,0 +1,202 @@
+/* The door: what strangers can do to a socket of ours, and what must arrive all the same. */
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "link/door.h"
+
+typedef struct {
+    td_door *door;
+    int arrived, messages, ended, next;
+    size_t bytes;
+    uint64_t sum;
+    char why[128];
+} side;
+
+static int on_arrived(void *user, const char *name)
+{
+    side *s = user;
+    assert_true(strstr(name, "127.0.0.1:") == name);
+    s->arrived++;
+    return s->next < 0 ? -1 : s->next++;
+}
+
+static void on_message(void *user, int place, const uint8_t *data, size_t bytes)
+{
+    side *s = user;
+    (void)place;
+    s->messages++;
+    s->bytes += bytes;
+    for (size_t i = 0; i < bytes; i++) s->sum = s->sum * 31 + data[i];
+}
+
+static void on_ended(void *user, int place, const char *why)
+{
+    side *s = user;
+    (void)place;
+    s->ended++;
+    snprintf(s->why, sizeof s->why, "%s", why);
+}
+
+static int free_port(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &length), 0);
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
+static void open_side(side *s, int port)
+{
+    char address[32];
+    *s = (side){0};
+    assert_int_equal(td_door_open((td_door_events){s, on_arrived, on_message, on_ended}, &s->door), TD_OK);
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    if (port) assert_int_equal(td_door_listen(s->door, address), TD_OK);
+}
+
+static int knock(int port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    return fd;
+}
+
+#define UNTIL(condition) \
+    for (int64_t began = td_now_ns(); !(condition);) { \
+        td_door_look(s.door, 1000000); \
+        if (td_now_ns() - began > 5000000000) fail_msg("waited 5 s for: %s", #condition); \
+    }
+
+static void test_messages_in_any_pieces(void **state)
+{
+    (void)state;
+    td_random r = {.seed = (uint64_t)td_now_ns()};
+    side s;
+    int port = free_port();
+    open_side(&s, port);
+    int fd = knock(port), sent = 0;
+    static uint8_t stream[600000];
+    size_t bytes = 0, payload = 0, at = 0;
+    uint64_t sum = 0;
+    while (bytes < 500000 && sent < 300) {
+        uint32_t length = sent == 7 ? 90000 : 1 + (uint32_t)(td_random_next(&r) % 3000);
+        for (int i = 0; i < 4; i++) stream[bytes++] = (uint8_t)(length >> 8 * i);
+        for (uint32_t i = 0; i < length; i++) sum = sum * 31 + (stream[bytes++] = (uint8_t)td_random_next(&r));
+        payload += length, sent++;
+    }
+    while (at < bytes) {
+        size_t piece = 1 + td_random_next(&r) % 5000;
+        ssize_t n = send(fd, stream + at, TD_MIN(piece, bytes - at), MSG_DONTWAIT);
+        if (n > 0) at += (size_t)n;
+        td_door_look(s.door, 0);
+    }
+    UNTIL(s.messages == sent)
+    assert_int_equal(s.bytes, payload);
+    assert_true(s.sum == sum);
+    close(fd);
+    UNTIL(s.ended == 1)
+    td_door_free(s.door);
+}
+
+static void test_strangers(void **state)
+{
+    (void)state;
+    static const uint8_t zero[8], huge[] = {0xFF, 0xFF, 0xFF, 0xFF, 1}, above[] = {1, 0, 5, 0, 1}; /* lengths 0, 4 GiB - 1, 327,681 */
+    static const struct { const uint8_t *data; size_t bytes; } wrong[] = {{zero, 8}, {huge, 5}, {above, 5}, {(const uint8_t *)"GET / HTTP/1.1\r\n\r\n", 18}};
+    side s;
+    int port = free_port();
+    open_side(&s, port);
+    for (int i = 0; i < (int)(sizeof wrong / sizeof *wrong); i++) {
+        int fd = knock(port);
+        assert_int_equal(send(fd, wrong[i].data, wrong[i].bytes, 0), wrong[i].bytes);
+        UNTIL(s.ended == i + 1)
+        assert_string_equal(s.why, "it does not speak this protocol");
+        close(fd);
+    }
+    int quiet = knock(port), half = knock(port);
+    static const uint8_t begun[] = {100, 0, 0, 0, 'x'};
+    assert_int_equal(send(half, begun, sizeof begun, 0), sizeof begun);
+    UNTIL(s.arrived == 6)
+    for (int i = 0; i < 20; i++) td_door_look(s.door, 100000);
+    assert_int_equal(s.messages, 0);
+    assert_int_equal(s.ended, 4);
+    s.next = -1; /* no place: turned away, and seen there as the end */
+    int late = knock(port);
+    UNTIL(s.arrived == 7)
+    char byte;
+    assert_int_equal(recv(late, &byte, 1, 0), 0);
+    close(quiet), close(half), close(late);
+    td_door_free(s.door);
+}
+
+static void test_one_who_takes_nothing(void **state)
+{
+    (void)state;
+    static uint8_t block[60000];
+    side s;
+    int port = free_port(), sent = 0;
+    open_side(&s, port);
+    int fd = knock(port);
+    UNTIL(s.arrived == 1)
+    while (td_door_send(s.door, 0, block, sizeof block) && sent < 10000) sent++;
+    assert_true(sent >= TD_DOOR_UNSENT_MAX / (int)sizeof block - 1 && sent < 1000); /* what waits is bounded; the kernel took the rest */
+    assert_true(td_door_unsent(s.door, 0));
+    assert_false(td_door_send(s.door, 1, block, 1)); /* nobody there */
+    assert_false(td_door_send(s.door, 0, block, 0));
+    close(fd);
+    UNTIL(s.ended == 1)
+    td_door_free(s.door);
+}
+
+static void test_connecting(void **state)
+{
+    (void)state;
+    side s, other;
+    char address[32];
+    int port = free_port();
+    open_side(&s, 0);
+    open_side(&other, port);
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    assert_int_equal(td_door_connect(s.door, 3, address), TD_OK);
+    assert_true(td_door_send(s.door, 3, "hello", 5)); /* before it is connected */
+    for (int64_t began = td_now_ns(); other.messages == 0 && td_now_ns() - began < 5000000000;) td_door_look(s.door, 100000), td_door_look(other.door, 100000);
+    assert_int_equal(other.bytes, 5);
+    td_door_free(other.door);
+    UNTIL(s.ended == 1)
+    td_door_close(s.door, 3);
+    td_status status = td_door_connect(s.door, 3, address); /* nobody listens now: at once or as an end */
+    if (status == TD_OK) UNTIL(s.ended == 2)
+    assert_int_equal(td_door_connect(s.door, 4, "nowhere"), TD_E_INVALID);
+    assert_non_null(strstr(td_error(), "expected HOST:PORT, found 'nowhere'"));
+    td_door_free(s.door);
+}
+
+static void test_interfaces(void **state)
+{
+    (void)state;
+    char names[64];
+    td_door_interfaces("127.0.0.1:7400,localhost:1", names, sizeof names);
+    assert_string_equal(names, "lo");
+    td_door_interfaces("127.0.0.1:7400,*:7400", names, sizeof names);
+    assert_string_equal(names, "");
+    td_door_interfaces("0.0.0.0:7400", names, sizeof names);
+    assert_string_equal(names, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_messages_in_any_pieces), cmocka_unit_test(test_strangers), cmocka_unit_test(test_one_who_takes_nothing), cmocka_unit_test(test_connecting),
+                                       cmocka_unit_test(test_interfaces)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
