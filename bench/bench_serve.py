@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Load on `tandem serve` from an asynchronous client (standard library), beside `tandem bench` at the same batch in the same run.
 
-    bench/bench_serve.py MODEL [--streams 1,4,16,64] [--tokens 64] [--repeat 3] [--text]
+    bench/bench_serve.py MODEL [--streams 1,4,16,64] [--tokens 64] [--repeat 3] [--least 0.97]
 
 For each number of streams: so many streaming /v1/completions are opened at once; the clock starts when the last one has its first token, as in `tandem bench`, and stops when the
 last one ends. Server and bench take turns, so that both see the same machine; the medians are compared. Prompts are token ids, different in every request: nothing is reused.

@@ -127,18 +127,13 @@ static bool await_work(td_engine *engine)
 
 static void count_step(td_engine *engine, double seconds)
 {
-    uint64_t prompt = 0, decoded = 0;
-    for (int p = 0; p < engine->part_count; p++) {
-        if (engine->parts[p].rows == 1) decoded++;
-        else prompt += (uint64_t)engine->parts[p].rows;
-    }
     td_link_stats link;
     td_link_get_stats(engine->link, &link);
     pthread_mutex_lock(&engine->lock);
     td_engine_stats *s = &engine->stats;
     s->steps++;
-    s->prompt_tokens += prompt;
-    s->decoded_tokens += decoded;
+    s->prompt_tokens = engine->prompt_rows;
+    s->decoded_tokens = engine->tokens_taken;
     engine->step_seconds += seconds;
     s->step_ms_mean = engine->step_seconds * 1e3 / (double)s->steps;
     s->requests_running = engine->running_count;

@@ -95,6 +95,7 @@ struct td_engine {
     td_sampler *samplers;         /* one per worker */
     td_sampled *sampled;          /* [logit_rows_max] */
     uint64_t step;
+    uint64_t prompt_rows, tokens_taken; /* prompt rows computed and tokens sampled since open; the decoding thread's own, shown by count_step */
     double step_seconds;
 
     pthread_t thread;

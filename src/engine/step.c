@@ -136,6 +136,7 @@ static void take_token(td_engine *engine, td_request *request, int32_t token, fl
     const td_request_options *o = &request->options;
     if (request->count == request->prompt_count) request->first_token_ns = td_now_ns();
     request->tokens[request->count++] = token;
+    engine->tokens_taken++;
     int64_t generated = request->count - request->prompt_count;
     bool ended = !o->ignore_eos && is_end(engine, token);
     td_record record = {.token = token, .logprob = logprob, .top_count = (uint8_t)top_count};
@@ -270,6 +271,7 @@ static void account(td_engine *engine)
         td_part *part = &engine->parts[p];
         td_request *request = part->request;
         request->computed += part->rows;
+        if (part->position < request->prompt_count) engine->prompt_rows += (uint64_t)(TD_MIN(request->computed, request->prompt_count) - part->position);
         for (; request->reuse_prefix && (int64_t)(request->pages_published + 1) * TD_PAGE_TOKENS <= request->computed; request->pages_published++)
             request->serial = td_kv_publish(engine->kv, request->serial, request->pages[request->pages_published], request->tokens + (int64_t)request->pages_published * TD_PAGE_TOKENS);
         if (part->position < request->prompt_count) td_request_progress(request, TD_MIN(request->computed, request->prompt_count));

@@ -79,11 +79,13 @@ static void begin_sample(td_buffer *out, const char *name, const cJSON *worker)
     td_body_text(out, address ? address : "?"); /* JSON's escapes of quotes, backslashes and newlines are Prometheus' */
 }
 
-/* One number of every worker. */
+static const cJSON *first_of(const cJSON *list) { return cJSON_IsArray(list) ? list->child : NULL; }
+
+/* One number of every worker; without workers only what the name means. */
 static void put_workers(td_buffer *out, const cJSON *workers, const char *name, const char *type, const char *help, const char *member, double scale)
 {
     put_family(out, name, type, help);
-    for (const cJSON *w = workers->child; w; w = w->next) {
+    for (const cJSON *w = first_of(workers); w; w = w->next) {
         const char *state = td_fields_string(w, "state");
         begin_sample(out, name, w);
         td_buffer_format(out, "} %.15g\n", member ? number_of(w, member) * scale : state && (!strcmp(state, "up") || !strcmp(state, "ready")));
@@ -94,7 +96,7 @@ static void put_parts(td_buffer *out, const cJSON *workers)
 {
     static const char *const parts[] = {"out", "queue", "compute", "back"};
     put_family(out, "tandem_worker_part_seconds", "gauge", "Where an answer's time goes: moving means of the way out, its queue, computing, the way back.");
-    for (const cJSON *w = workers->child; w; w = w->next)
+    for (const cJSON *w = first_of(workers); w; w = w->next)
         for (size_t i = 0; i < TD_COUNT(parts); i++) {
             char member[16];
             snprintf(member, sizeof member, "%s_us", parts[i]);
@@ -107,10 +109,10 @@ static void put_trips(td_buffer *out, const cJSON *workers)
 {
     static const char name[] = "tandem_ffn_round_trip_seconds";
     put_family(out, name, "histogram", "From sending rows to an FFN worker to its answer, computing included.");
-    for (const cJSON *w = workers->child; w; w = w->next) {
+    for (const cJSON *w = first_of(workers); w; w = w->next) {
         const cJSON *trips = cJSON_GetObjectItemCaseSensitive(w, "trips");
         double running = 0;
-        for (const cJSON *t = cJSON_IsArray(trips) ? trips->child : NULL; t; t = t->next) {
+        for (const cJSON *t = first_of(trips); t; t = t->next) {
             const cJSON *bound = cJSON_GetArrayItem(t, 0), *count = cJSON_GetArrayItem(t, 1);
             running += cJSON_IsNumber(count) ? count->valuedouble : 0;
             begin_sample(out, "tandem_ffn_round_trip_seconds_bucket", w);
@@ -128,16 +130,16 @@ static void put_experts(td_buffer *out, const cJSON *layers)
 {
     int samples = 0;
     put_family(out, "tandem_expert_hottest_share", "gauge", "Rows of a layer's most used expert, as a share of all.");
-    for (const cJSON *l = layers->child; l; l = l->next) {
+    for (const cJSON *l = first_of(layers); l; l = l->next) {
         samples += cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(l, "load"));
         if (cJSON_HasObjectItem(l, "hottest_share")) td_buffer_format(out, "tandem_expert_hottest_share{layer=\"%.0f\"} %.15g\n", number_of(l, "layer"), number_of(l, "hottest_share"));
     }
     if (samples > EXPERT_SAMPLES_MAX) return; /* too many series for one scrape; /state has them */
     put_family(out, "tandem_expert_load", "gauge", "Recent rows of each expert; old ones fade where workers rebalance.");
-    for (const cJSON *l = layers->child; l; l = l->next) {
+    for (const cJSON *l = first_of(layers); l; l = l->next) {
         int expert = 0;
         const cJSON *loads = cJSON_GetObjectItemCaseSensitive(l, "load");
-        for (const cJSON *e = cJSON_IsArray(loads) ? loads->child : NULL; e; e = e->next, expert++)
+        for (const cJSON *e = first_of(loads); e; e = e->next, expert++)
             td_buffer_format(out, "tandem_expert_load{layer=\"%.0f\",expert=\"%d\"} %.15g\n", number_of(l, "layer"), expert, e->valuedouble);
     }
 }
@@ -155,21 +157,19 @@ static void put_link(td_server *server, td_buffer *out)
         put_number(out, "tandem_retries_total", "counter", "Work that was asked for again because a worker was late or lost.", number_of(root, "retries"));
         put_number(out, "tandem_workers_lost_total", "counter", "FFN workers that were lost.", number_of(root, "workers_lost"));
         put_number(out, "tandem_experts_moved_total", "counter", "Experts that were given to another worker.", number_of(root, "experts_moved"));
-        if (cJSON_IsArray(workers) && workers->child) {
-            put_workers(out, workers, "tandem_worker_up", "gauge", "1 when the worker takes work.", NULL, 1);
-            put_workers(out, workers, "tandem_worker_rows_total", "counter", "Rows that the worker computed.", "rows", 1);
-            put_workers(out, workers, "tandem_worker_bytes_out_total", "counter", "Bytes sent to it.", "bytes_out", 1);
-            put_workers(out, workers, "tandem_worker_bytes_in_total", "counter", "Bytes received from it.", "bytes_in", 1);
-            put_workers(out, workers, "tandem_worker_lost_total", "counter", "How often it was lost.", "lost", 1);
-            put_workers(out, workers, "tandem_worker_late_total", "counter", "Answers that came too late to be used alone.", "late", 1);
-            put_workers(out, workers, "tandem_worker_bad_frames_total", "counter", "Frames that could not be read.", "bad_frames", 1);
-            put_workers(out, workers, "tandem_worker_in_flight", "gauge", "Messages that wait for its answer.", "in_air", 1);
-            put_workers(out, workers, "tandem_worker_experts_placed", "gauge", "Pairs of layer and expert that it computes.", "experts_placed", 1);
-            put_workers(out, workers, "tandem_worker_ping_seconds", "gauge", "Moving mean of its pings.", "round_trip_us", 1e-6);
-            put_parts(out, workers);
-            put_trips(out, workers);
-        }
-        if (cJSON_IsArray(layers) && layers->child) put_experts(out, layers);
+        put_workers(out, workers, "tandem_worker_up", "gauge", "1 when the worker takes work.", NULL, 1);
+        put_workers(out, workers, "tandem_worker_rows_total", "counter", "Rows that the worker computed.", "rows", 1);
+        put_workers(out, workers, "tandem_worker_bytes_out_total", "counter", "Bytes sent to it.", "bytes_out", 1);
+        put_workers(out, workers, "tandem_worker_bytes_in_total", "counter", "Bytes received from it.", "bytes_in", 1);
+        put_workers(out, workers, "tandem_worker_lost_total", "counter", "How often it was lost.", "lost", 1);
+        put_workers(out, workers, "tandem_worker_late_total", "counter", "Answers that came too late to be used alone.", "late", 1);
+        put_workers(out, workers, "tandem_worker_bad_frames_total", "counter", "Frames that could not be read.", "bad_frames", 1);
+        put_workers(out, workers, "tandem_worker_in_flight", "gauge", "Messages that wait for its answer.", "in_air", 1);
+        put_workers(out, workers, "tandem_worker_experts_placed", "gauge", "Pairs of layer and expert that it computes.", "experts_placed", 1);
+        put_workers(out, workers, "tandem_worker_ping_seconds", "gauge", "Moving mean of its pings.", "round_trip_us", 1e-6);
+        put_parts(out, workers);
+        put_trips(out, workers);
+        put_experts(out, layers);
     }
     cJSON_Delete(root);
     td_free(text);

@@ -12,6 +12,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import metrics_test  # noqa: E402
 from served import Server  # noqa: E402
 
 TANDEM = sys.argv[1]
@@ -79,8 +80,11 @@ def main():
                 health = json.loads(s.get("/health")[1])
                 assert health["status"] == "degraded" and workers[0][1] in health["reason"], health
                 values = s.metrics()
-                assert values["tandem_degraded"] == 1 and values['tandem_link{what="workers_lost"}'] >= 1
-                assert values[f'tandem_worker{{worker="{workers[0][1]}",what="up"}}'] == 0 and values[f'tandem_worker{{worker="{workers[1][1]}",what="up"}}'] == 1
+                families = metrics_test.read(metrics_test.scrape(s))
+                metrics_test.check_dashboard(families, True)
+                metrics_test.check_document(families)
+                assert values["tandem_degraded"] == 1 and values["tandem_workers_lost_total"] >= 1
+                assert values[f'tandem_worker_up{{worker="{workers[0][1]}"}}'] == 0 and values[f'tandem_worker_up{{worker="{workers[1][1]}"}}'] == 1
                 print("ok   /health and /metrics show it:", health["reason"], flush=True)
         finally:
             for process, _ in workers:

@@ -71,7 +71,7 @@ def with_anthropic(s):
     assert whole.content[0].text == "hi you" and whole.stop_reason == "end_turn" and whole.usage.output_tokens == 7
     with client.messages.stream(model="fake", max_tokens=3, messages=ask) as stream:
         assert "".join(stream.text_stream) == "hi " and stream.get_final_message().stop_reason == "max_tokens"
-    stopped = client.messages.create(model="fake", max_tokens=100, messages=ask, stop_sequences=[" y"])
+    stopped = client.messages.create(model="fake", max_tokens=100, messages=ask, stop_sequences=["zz", "hj", " y", "ou"])
     assert stopped.stop_reason == "stop_sequence" and stopped.stop_sequence == " y"
     assert client.messages.count_tokens(model="fake", messages=ask).input_tokens == whole.usage.input_tokens - len("<system>be\n")
     tools = [{"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {}}}]

@@ -254,7 +254,9 @@ void td_engine_get_stats(td_engine *e, td_engine_stats *out)
 td_status td_engine_workers_json(td_engine *e, char **out)
 {
     (void)e;
-    *out = strdup("{\"workers\":[{\"name\":\"fake:1\",\"state\":\"up\",\"rows\":12,\"round_trip_ms\":0.5}]}");
+    *out = strdup("{\"kind\":\"workers\",\"messages\":3,\"workers\":[{\"address\":\"fake:1\",\"state\":\"ready\",\"rows\":12,\"round_trip_us\":500,\"trips_us\":1400,\"trips\":[[500,1],[1000,2],[null,0]]},"
+                  "{\"address\":\"fake:2 \\\"quoted\\\"\",\"state\":\"away\",\"rows\":0,\"trips\":[[500,0],[1000,0],[null,0]]}],"
+                  "\"layers\":[{\"layer\":1,\"hottest_expert\":0,\"hottest_share\":0.75,\"load\":[3,1]}]}");
     return TD_OK;
 }
 
