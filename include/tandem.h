@@ -268,6 +268,9 @@ td_status td_engine_logits(td_engine *engine, const int32_t *tokens, size_t coun
  * whole). The model must outlive it. Errors: TD_E_INVALID (syntax, with its place), TD_E_UNSUPPORTED (what cannot be enforced, by name), TD_E_MEMORY. */
 typedef struct td_constraint td_constraint;
 td_status td_constraint_open(td_model *model, const char *kind, const char *text, size_t bytes, td_constraint **out);
+/* Before its request: the constraint holds only behind each `mark` of the text, until its own text is complete (one line feed may come first); elsewhere everything is allowed. Marks inside
+ * thinking do not count: from the beginning of the text (thinks: it is open already; may_think: when the text begins with <think>) up to </think>. mark: 1 to 31 bytes, copied. */
+td_status td_constraint_wait(td_constraint *constraint, const char *mark, bool may_think, bool thinks);
 /* A td_logits_fn whose user is the constraint: give both to one request. */
 bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, float *logits, int vocab_size);
 void td_constraint_close(td_constraint *constraint); /* after the request; NULL is allowed */

@@ -1,6 +1,6 @@
 /*
  * constraint.c - constrained sampling behind the public header: a grammar, the model's vocabulary sorted by bytes (made once, on first use), and where one
- * request is in it.
+ * request is in it. A constraint that waits (td_constraint_wait) reads the text along byte by byte, as text/parsers.c will, and holds only behind its mark.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -9,9 +9,19 @@
 #include "model/model.h"
 #include "text/grammar.h"
 
+enum { WINDOW = 32 };
+static const char think_open[] = "<think>", think_close[] = "</think>";
+typedef enum { HOLDS, AT_START, IN_THINKING, IN_FREE_TEXT } place;
+
 struct td_constraint {
+    const td_model *model;
     td_grammar *grammar;
     td_matcher *matcher;
+    place place;          /* HOLDS from the beginning unless it waits */
+    char mark[WINDOW], window[WINDOW]; /* the last bytes of free text */
+    size_t window_bytes, mark_bytes;
+    int32_t line_feed;    /* the token of one line feed; -1: none */
+    bool fresh;           /* nothing came behind the mark yet */
     size_t seen;          /* tokens that the matcher went through */
     bool lost;            /* a token came that the grammar does not allow: nothing more is said */
 };
@@ -47,17 +57,83 @@ td_status td_constraint_open(td_model *model, const char *kind, const char *text
     td_constraint *constraint = calloc(1, sizeof *constraint);
     if (!constraint) return td_fail(TD_E_MEMORY, "grammar: no memory");
     td_status status = compile(kind, text, bytes, &constraint->grammar);
+    constraint->model = model;
     if (status == TD_OK) status = td_matcher_open(constraint->grammar, vocab, &constraint->matcher);
     if (status < 0) td_constraint_close(constraint);
     else *out = constraint;
     return status;
 }
 
+td_status td_constraint_wait(td_constraint *c, const char *mark, bool may_think, bool thinks)
+{
+    int32_t *ids = NULL;
+    size_t count = 0, room = 0, bytes = strlen(mark);
+    if (bytes == 0 || bytes >= WINDOW) return td_fail(TD_E_INVALID, "grammar: expected a mark of 1 to %d bytes, found %zu", WINDOW - 1, bytes);
+    TD_TRY(td_tokenizer_encode(c->model->tokenizer, "\n", 1, 0, &ids, &count, &room));
+    memcpy(c->mark, mark, bytes);
+    c->mark_bytes = bytes;
+    c->line_feed = count == 1 ? ids[0] : -1;
+    c->place = thinks ? IN_THINKING : may_think ? AT_START : IN_FREE_TEXT;
+    free(ids);
+    return TD_OK;
+}
+
+static bool window_ends(const td_constraint *c, const char *text, size_t bytes)
+{
+    return c->window_bytes >= bytes && !memcmp(c->window + c->window_bytes - bytes, text, bytes);
+}
+
+/* Behind the mark the grammar begins anew. */
+static bool begin_again(td_constraint *c)
+{
+    c->fresh = true;
+    c->window_bytes = 0;
+    c->place = HOLDS;
+    return td_matcher_restart(c->matcher);
+}
+
+/* One byte of text; false: the grammar does not allow it. */
+static bool see_byte(td_constraint *c, char byte)
+{
+    bool space = strchr(" \n\t\r", byte) && byte;
+    if (c->place == HOLDS) {
+        if (c->fresh && byte == '\n') return true;
+        c->fresh = false;
+        if (!td_matcher_bytes(c->matcher, &byte, 1)) return false;
+        if (td_matcher_complete(c->matcher)) c->place = IN_FREE_TEXT;
+        return true;
+    }
+    if (c->place == AT_START && space && !c->window_bytes) return true;
+    if (c->window_bytes == WINDOW) memmove(c->window, c->window + 1, --c->window_bytes);
+    c->window[c->window_bytes++] = byte;
+    if (c->place == AT_START) {
+        if (c->window_bytes >= sizeof think_open || memcmp(c->window, think_open, c->window_bytes)) c->place = IN_FREE_TEXT;
+        else if (c->window_bytes == sizeof think_open - 1) c->place = IN_THINKING;
+    } else if (c->place == IN_THINKING && window_ends(c, think_close, sizeof think_close - 1)) {
+        c->place = IN_FREE_TEXT;
+    }
+    return c->place != IN_FREE_TEXT || !window_ends(c, c->mark, c->mark_bytes) || begin_again(c);
+}
+
+static bool see_token(td_constraint *c, int32_t token)
+{
+    size_t bytes;
+    const char *text = td_tokenizer_bytes(c->model->tokenizer, token, &bytes);
+    for (size_t i = 0; i < bytes; i++)
+        if (!see_byte(c, text[i])) return false;
+    return true;
+}
+
 bool td_constraint_mask(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
 {
-    td_constraint *constraint = user;
-    for (; constraint->seen < count && !constraint->lost; constraint->seen++) constraint->lost = !td_matcher_token(constraint->matcher, tokens[constraint->seen]);
-    return !constraint->lost && td_matcher_mask(constraint->matcher, logits, vocab_size) > 0;
+    td_constraint *c = user;
+    for (; c->seen < count && !c->lost; c->seen++) c->lost = !(c->mark_bytes ? see_token(c, tokens[c->seen]) : td_matcher_token(c->matcher, tokens[c->seen]));
+    if (c->lost || c->place != HOLDS) return !c->lost;
+    bool line = c->fresh && c->line_feed >= 0 && c->line_feed < vocab_size && (count == 0 || tokens[count - 1] != c->line_feed);
+    float feed = line ? logits[c->line_feed] : 0;
+    int allowed = td_matcher_mask(c->matcher, logits, vocab_size);
+    if (line) logits[c->line_feed] = feed;
+    return allowed > 0 || line;
 }
 
 void td_constraint_close(td_constraint *constraint)

@@ -20,6 +20,7 @@ typedef struct {
     bool inside, over;
     size_t start;         /* tokens before the grammar begins: thinking is free */
     td_constraint *grammar;
+    td_constraint *calls; /* holds only inside calls */
 } td_mask;
 
 static bool ends_with(const int32_t *tokens, size_t count, const mark *m)
@@ -53,6 +54,7 @@ static bool mask_logits(void *user, const int32_t *tokens, size_t count, float *
     td_mask *m = user;
     follow_thinking(m, tokens, count);
     if (m->grammar && (m->over || !m->inside)) return td_constraint_mask(m->grammar, tokens + m->start, count - m->start, logits, vocab);
+    if (m->calls && !td_constraint_mask(m->calls, tokens, count, logits, vocab)) return false;
     if (m->budget && !m->over && m->inside && (m->forced || count - m->began >= m->budget) && m->forced < m->close.count) force(logits, vocab, m->close.ids[m->forced++]);
     return true;
 }
@@ -66,7 +68,7 @@ static td_status find_mark(const td_server *server, const char *text, mark *out)
 td_status td_constrain_open(td_choice *c, bool starts_in_reasoning)
 {
     td_exchange *x = c->exchange;
-    if (!x->ask.thinking_budget && !x->ask.grammar_kind) return TD_OK;
+    if (!x->ask.thinking_budget && !x->ask.grammar_kind && !x->ask.calls_schema) return TD_OK;
     td_held *held = c->held ? c->held : calloc(1, sizeof *held);
     td_mask *m = calloc(1, sizeof *m);
     c->held = held;
@@ -80,6 +82,13 @@ td_status td_constrain_open(td_choice *c, bool starts_in_reasoning)
         td_status status = td_constraint_open(x->server->model, x->ask.grammar_kind, x->ask.grammar_text, strlen(x->ask.grammar_text), &m->grammar);
         if (status < 0) return td_serve_refuse_status(x, status, x->ask.grammar_param);
     }
+    if (x->ask.calls_schema) {
+        bool thinks = td_splitter_thinks(x, c->prompt);
+        td_status status = td_constraint_open(x->server->model, "json_schema", x->ask.calls_schema, strlen(x->ask.calls_schema), &m->calls);
+        if (status == TD_OK) status = td_constraint_wait(m->calls, "<tool_call>", thinks, thinks && starts_in_reasoning);
+        if (status < 0) return td_serve_refuse_status(x, status, "tools");
+    }
+    if (!x->ask.thinking_budget && !x->ask.grammar_kind) return TD_OK;
     TD_TRY(find_mark(x->server, "<think>", &m->open));
     return find_mark(x->server, "</think>", &m->close);
 }
@@ -95,5 +104,6 @@ void td_constrain_free(void *mask)
 {
     td_mask *m = mask;
     if (m) td_constraint_close(m->grammar);
+    if (m) td_constraint_close(m->calls);
     free(m);
 }

@@ -166,10 +166,11 @@ static td_status convert_tools(td_exchange *x, cJSON *out)
         cJSON_AddStringToObject(function, "name", name);
         if (description) cJSON_AddStringToObject(function, "description", description);
         cJSON_AddItemToObject(function, "parameters", cJSON_Duplicate(schema, 1));
+        if (cJSON_HasObjectItem(tool, "strict")) cJSON_AddItemToObject(function, "strict", cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(tool, "strict"), 1));
         cJSON_AddItemToObject(own, "function", function);
         cJSON_AddItemToArray(out, own);
     }
-    return TD_OK;
+    return out->child ? td_tools_check(x, out) : TD_OK;
 }
 
 /* auto, any, tool, none -> OpenAI's tool_choice. */

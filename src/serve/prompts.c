@@ -152,6 +152,8 @@ td_status td_tools_check(td_exchange *x, const cJSON *tools)
         if (!name || !*name || strlen(name) > 128) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.name: expected a string of 1 to 128 bytes", where);
         const cJSON *parameters = cJSON_GetObjectItemCaseSensitive(function, "parameters");
         if (parameters && !cJSON_IsObject(parameters) && !cJSON_IsNull(parameters)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.parameters: expected an object (JSON schema), found %s", where, td_body_kind(parameters));
+        const cJSON *strict = cJSON_GetObjectItemCaseSensitive(function, "strict");
+        if (strict && !cJSON_IsBool(strict) && !cJSON_IsNull(strict)) return td_serve_refuse(x, 400, "invalid_type", where, "%s.function.strict: expected a boolean, found %s", where, td_body_kind(strict));
     }
     return TD_OK;
 }
@@ -304,7 +306,7 @@ td_status td_choices_make(td_exchange *x)
 {
     int64_t n = x->ask.n ? x->ask.n : 1;
     const char *param = x->ask.messages ? "messages" : x->ask.input ? "input" : "prompt";
-    if (x->ask.force_tool) TD_TRY(td_tools_force(x));
+    TD_TRY(x->ask.force_tool ? td_tools_force(x) : td_tools_hold(x));
     if (n * x->prompt_count > TD_CHOICES_MAX) return td_serve_refuse(x, 400, "invalid_value", "n", "n: expected at most %d completions of one request, found %lld", TD_CHOICES_MAX, (long long)(n * x->prompt_count));
     for (int p = 0; p < x->prompt_count; p++)
         if (x->prompts[p].count > (size_t)x->server->context_max)

@@ -50,6 +50,7 @@ typedef struct {
     const cJSON *messages, *tools, *tool_choice, *response_format, *template_kwargs, *prompt, *input, *system, *metadata, *tokens;
     const char *content, *forced_tool;
     bool force_tool;               /* tool_choice: required, any, or forced_tool */
+    const char *calls_schema;      /* tool_choice auto with a strict function: what every call must be; arena */
 } td_ask;
 
 typedef struct { int32_t *tokens; size_t count; char *text; size_t text_bytes; } td_prompt; /* arena; text only for echo */
@@ -294,8 +295,9 @@ td_status td_prompts_from_field(td_exchange *x, const cJSON *value, const char *
 /* Checks messages of the OpenAI shape; *out is a new array in which content is a string. */
 td_status td_messages_check(td_exchange *x, const cJSON *messages, cJSON **out);
 td_status td_tools_check(td_exchange *x, const cJSON *tools);
-/* tools.c: the grammar of one call, for tool_choice required, any or a name. */
+/* tools.c: the grammar of one call, for tool_choice required, any or a name; and for calls of the model's own choice when a function is strict. */
 td_status td_tools_force(td_exchange *x);
+td_status td_tools_hold(td_exchange *x);
 /* Adds n choices for each prompt and checks them against the context. */
 td_status td_choices_make(td_exchange *x);
 
@@ -321,6 +323,7 @@ void td_token_bytes(td_buffer *out, const char *text, size_t bytes); /* JSON arr
 
 td_status td_splitter_prepare(td_server *server); /* at attach: call format, special tokens */
 td_status td_splitter_open(td_choice *c);
+bool td_splitter_thinks(const td_exchange *x, const td_prompt *prompt); /* thinking is split off this request's text */
 void td_splitter_put(td_choice *c, const char *text, size_t bytes);
 void td_splitter_end(td_choice *c);
 void td_splitter_close(td_choice *c);

@@ -96,6 +96,12 @@ bool td_prompt_thinks(const td_prompt *prompt)
     return bytes >= 7 && !memcmp(prompt->text + bytes - 7, "<think>", 7);
 }
 
+bool td_splitter_thinks(const td_exchange *x, const td_prompt *prompt)
+{
+    bool raw = x->ask.reasoning_format && !strcmp(x->ask.reasoning_format, "none") && !x->ask.force_tool;
+    return !raw && (x->server->reasons || td_prompt_thinks(prompt));
+}
+
 /* Chat shapes only; others take text as it is. */
 td_status td_splitter_open(td_choice *c)
 {
@@ -103,9 +109,9 @@ td_status td_splitter_open(td_choice *c)
     const td_server *server = x->server;
     const cJSON *tools = x->converted_tools && x->converted_tools->child ? x->converted_tools : x->ask.tools;
     if (!x->shape || !x->shape->chats) return TD_OK;
-    bool raw = x->ask.reasoning_format && !strcmp(x->ask.reasoning_format, "none"), inside = td_prompt_thinks(c->prompt);
-    td_parser_options options = {.calls = x->ask.force_tool ? TD_CALLS_HERMES : tools && tools->child ? server->call_format : TD_CALLS_NONE, .reasoning = (!raw || x->ask.force_tool) && (server->reasons || inside),
-                                 .starts_in_reasoning = (!raw || x->ask.force_tool) && inside, .starts_in_call = x->ask.force_tool, .tools = tools};
+    bool reasoning = td_splitter_thinks(x, c->prompt);
+    td_parser_options options = {.calls = x->ask.force_tool ? TD_CALLS_HERMES : tools && tools->child ? server->call_format : TD_CALLS_NONE, .reasoning = reasoning,
+                                 .starts_in_reasoning = reasoning && td_prompt_thinks(c->prompt), .starts_in_call = x->ask.force_tool, .tools = tools};
     c->splitter = calloc(1, sizeof *c->splitter);
     if (!c->splitter) return td_fail(TD_E_MEMORY, "request: no memory");
     c->splitter->in_reasoning = options.starts_in_reasoning;

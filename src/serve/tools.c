@@ -1,6 +1,7 @@
 /*
  * tools.c - tool_choice required, any, or a named function: the model must call. The answer is then one JSON object {"name", "arguments"}, held to a grammar made of the tools'
  * schemas; split.c reads it as a call whatever the model's own format is. Thinking, when the template opens it, is free and comes before.
+ * With tool_choice auto and a strict function the same grammar holds behind the model's own mark of a call, where its format writes such an object; other formats are refused.
  */
 #include <stdio.h>
 #include <string.h>
@@ -100,21 +101,41 @@ static td_status make_schema(td_exchange *x, cJSON *schema)
     return TD_OK;
 }
 
+/* *out: the schema's text, in the arena. */
+static td_status write_schema(td_exchange *x, const char **out)
+{
+    cJSON *schema = cJSON_CreateObject();
+    td_buffer text = {0};
+    td_status status = schema ? make_schema(x, schema) : td_fail(TD_E_MEMORY, "tools: no memory");
+    if (status == TD_OK) td_body_put(&text, schema);
+    const char *own = status == TD_OK && !text.failed ? td_arena_text(&x->arena, text.data, text.bytes) : NULL;
+    cJSON_Delete(schema);
+    td_buffer_free(&text);
+    TD_TRY(status);
+    if (!own) return td_fail(TD_E_MEMORY, "tools: no memory");
+    *out = own;
+    return TD_OK;
+}
+
 td_status td_tools_force(td_exchange *x)
 {
     const cJSON *tools = list_of(x);
     if (!tools || !tools->child) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected tools to choose from, found none");
     if (x->ask.grammar_kind) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected no %s beside a call that is required", x->ask.grammar_param);
-    cJSON *schema = cJSON_CreateObject();
-    td_buffer text = {0};
-    td_status status = schema ? make_schema(x, schema) : td_fail(TD_E_MEMORY, "tools: no memory");
-    if (status == TD_OK) td_body_put(&text, schema);
-    x->ask.grammar_text = status == TD_OK && !text.failed ? td_arena_text(&x->arena, text.data, text.bytes) : NULL;
-    cJSON_Delete(schema);
-    td_buffer_free(&text);
-    TD_TRY(status);
-    if (!x->ask.grammar_text) return td_fail(TD_E_MEMORY, "tools: no memory");
+    TD_TRY(write_schema(x, &x->ask.grammar_text));
     x->ask.grammar_kind = "json_schema";
     x->ask.grammar_param = "tools";
     return TD_OK;
+}
+
+td_status td_tools_hold(td_exchange *x)
+{
+    const cJSON *tools = list_of(x);
+    int strict = -1, index = 0;
+    for (const cJSON *tool = tools ? tools->child : NULL; tool && strict < 0; tool = tool->next, index++)
+        if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(tool, "function"), "strict"))) strict = index;
+    if (strict < 0 || x->ask.grammar_kind || x->server->call_format == TD_CALLS_NONE) return TD_OK; /* another grammar or a model that does not call: no call can come */
+    if (x->server->call_format != TD_CALLS_HERMES)
+        return td_serve_refuse(x, 400, "unsupported_value", "tools", "tools[%d].strict: expected false: calls in this model's own format cannot be held to a schema while tool_choice is auto; with required they can", strict);
+    return write_schema(x, &x->ask.calls_schema);
 }

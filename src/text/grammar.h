@@ -31,6 +31,7 @@ void td_grammar_vocab_close(td_grammar_vocab *vocab);
 /* Both must outlive the matcher. */
 td_status td_matcher_open(const td_grammar *grammar, const td_grammar_vocab *vocab, td_matcher **out);
 void td_matcher_close(td_matcher *matcher);
+bool td_matcher_restart(td_matcher *matcher); /* a new text begins; what was computed is kept. false: no memory */
 /* Sets logits[0..vocab_size) of what may not come next to -INFINITY. Ends of a generation are allowed when the text is complete, and only they when nothing
  * may follow. Returns how many tokens are allowed, or a negative status. */
 int td_matcher_mask(td_matcher *matcher, float *logits, int vocab_size);

@@ -266,6 +266,13 @@ td_status td_matcher_open(const td_grammar *grammar, const td_grammar_vocab *voc
     return TD_OK;
 }
 
+bool td_matcher_restart(td_matcher *m)
+{
+    td_buffer_clear(&m->so_far);
+    m->current = start_state(m);
+    return m->current >= 0 || start_again(m);
+}
+
 void td_matcher_close(td_matcher *m)
 {
     if (!m) return;

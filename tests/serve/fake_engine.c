@@ -4,7 +4,7 @@
  *
  * Token 0 ends, 1 begins, byte b is token b + 2. A prompt that holds "SAY:" continues with what follows it (up to "|"); otherwise letters chosen by the seed.
  * "FAULT" in the prompt fails after three tokens; "NEVER" decodes nothing until cancelled. FAKE_STEP_US is the time of a step, FAKE_LOAD_MS of loading,
- * FAKE_DEGRADED a reason.
+ * FAKE_DEGRADED a reason, FAKE_TEMPLATE the source of the chat template as the server sees it (which marks of calls it knows).
  */
 #include <math.h>
 #include <pthread.h>
@@ -50,7 +50,7 @@ td_status td_model_open(const char *path, const td_model_options *options, td_mo
     td_model *model = calloc(1, sizeof *model);
     model->info = (td_model_info){.path = "fake", .format = "gguf", .family = "fake", .name = "fake", .dtype = "f32", .layers = LAYERS, .d_model = WIDTH, .vocab_size = VOCAB, .context_max = CONTEXT,
         .experts = 8, .experts_per_token = 2, .parameters = 1, .weight_bytes = 4, .fingerprint = 0xFA4E, .has_tokenizer = true, .has_chat_template = true, .bos = 1, .eos = 0,
-        .chat_template = "<think> <tool_call>"};
+        .chat_template = getenv("FAKE_TEMPLATE") ? getenv("FAKE_TEMPLATE") : "<think> <tool_call>"};
     *out = model;
     return TD_OK;
 }
@@ -109,16 +109,39 @@ td_status td_chat_render(const td_model *model, const char *messages_json, const
     return TD_OK;
 }
 
-/* No grammar without a vocabulary: everything is allowed, a text with "BROKEN" is a mistake. */
+/* No grammar without a vocabulary: everything is allowed, a text with "BROKEN" is a mistake. One with "HELD" that waits for a mark says the same call behind it. */
+struct td_constraint { char mark[32]; };
+
 td_status td_constraint_open(td_model *model, const char *kind, const char *text, size_t bytes, td_constraint **out)
 {
     (void)model;
     (void)bytes;
-    *out = NULL;
-    return strstr(text, "BROKEN") ? td_fail(TD_E_INVALID, "%s: BROKEN was written", kind) : TD_OK;
+    if (strstr(text, "BROKEN")) return td_fail(TD_E_INVALID, "%s: BROKEN was written", kind);
+    *out = strstr(text, "HELD") ? calloc(1, sizeof **out) : NULL;
+    return TD_OK;
 }
-bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, float *logits, int vocab_size) { (void)constraint; (void)tokens; (void)count; (void)logits; return vocab_size > 0; }
-void td_constraint_close(td_constraint *constraint) { (void)constraint; }
+
+td_status td_constraint_wait(td_constraint *constraint, const char *mark, bool may_think, bool thinks)
+{
+    if (constraint && may_think && !thinks) strncpy(constraint->mark, mark, sizeof constraint->mark - 1);
+    return TD_OK;
+}
+
+bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, float *logits, int vocab_size)
+{
+    static const char said[] = "{\"name\": \"f\", \"arguments\": {\"HELD\": 7}}";
+    td_constraint *c = constraint;
+    td_buffer text = {0};
+    td_buffer_text(&text, "");
+    for (size_t i = 0; i < count; i++) td_buffer_put(&text, &(char){(char)(tokens[i] - 2)}, 1);
+    const char *behind = c && *c->mark ? strstr(text.data, c->mark) : NULL;
+    size_t at = behind ? strlen(behind + strlen(c->mark)) : sizeof said;
+    if (at < sizeof said - 1) logits[(unsigned char)said[at] + 2] = 9;
+    td_buffer_free(&text);
+    return vocab_size > 0;
+}
+
+void td_constraint_close(td_constraint *constraint) { free(constraint); }
 
 /* ---- engine --------------------------------------------------------------------------------------------------------------------------------------------- */
 

@@ -203,6 +203,38 @@ def calls_are_forced():
 
 
 @test
+def strict_is_held_or_refused():
+    """A grammar behind the mark holds calls of the model's own choice (test_constraint.c) where the format is JSON behind a mark; other formats refuse what they could not keep."""
+    strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}, TOOLS[1]]
+    flat = [{"type": "function", **t["function"]} for t in strict]
+    named = [{"name": "f", "input_schema": {"type": "object"}, "strict": True}]
+    text = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+    asks = ((CHAT, say(text, tools=strict)), ("/v1/messages", {**say(text), "max_tokens": 99, "tools": named}), ("/v1/responses", {"input": f"SAY:{text}|", "tools": flat}))
+    with Server(FAKE) as s:
+        for path, body in asks:
+            assert s.post(path, body)[0] == 200, path
+        unfit = {"type": "object", "properties": {"BROKEN": {"type": "integer"}}}
+        status, answer = s.post(CHAT, say(text, tools=[{"type": "function", "function": {"name": "f", "parameters": unfit, "strict": True}}]))
+        assert status == 400 and "tools[0].function.parameters" in answer["error"]["message"], answer
+        assert s.post(CHAT, say(text, tools=[{"type": "function", "function": {"name": "f", "parameters": unfit}}]))[0] == 200
+        held = {"type": "object", "properties": {"HELD": {"type": "integer"}}}
+        for strict_too, wanted in ((True, {"HELD": 7}), (False, {"a": 1234567})):
+            call = s.post(CHAT, say(f'<tool_call>{json.dumps({"name": "f", "arguments": {"a": 1234567}})}</tool_call>', tools=[{"type": "function", "function": {"name": "f", "parameters": held, "strict": strict_too}}]))[1]["choices"][0]["message"]["tool_calls"][0]
+            assert json.loads(call["function"]["arguments"]) == wanted, "the sampler is held behind the mark"
+        status, answer = s.post(CHAT, say(text, tools=[{"type": "function", "function": {"name": "f", "strict": "yes"}}]))
+        assert status == 400 and "strict" in answer["error"]["message"], answer
+    for template, refused in (("<\uff5ctool_calls_begin\uff5c> steptml", True), ("<\uff5ctool\u2581calls\u2581begin\uff5c>", True), ("<|python_tag|>", True), ("nothing", False)):
+        with Server(FAKE, env={"FAKE_TEMPLATE": template}) as s:
+            for path, body in asks:
+                status, answer = s.post(path, body)
+                assert (status == 400 and "tools[0].strict" in answer["error"]["message"]) if refused else status == 200, (template, path, answer)
+                free = json.loads(json.dumps(body).replace('"strict": true', '"strict": false'))
+                assert s.post(path, free)[0] == 200
+            assert s.post(CHAT, say(text, tools=strict, tool_choice="none"))[0] == 200
+            assert s.post(CHAT, say('{"name": "f", "arguments": {"a": 1}}', tools=strict, tool_choice="required"))[0] == 200
+
+
+@test
 def what_cannot_be_parsed_is_not_lost():
     with Server(FAKE) as s:
         cut = s.post(CHAT, say('<tool_call>{"name": "f", "arguments": {"a": 1', tools=TOOLS))[1]["choices"][0]
