@@ -204,6 +204,14 @@ static void read_place(td_door *d, int index)
     deliver(d, index);
 }
 
+/* Trying a port of this host that nobody listens on, a socket may be given that very port, and is then connected with itself. */
+static bool with_itself(int fd)
+{
+    struct sockaddr_storage own = {0}, other = {0};
+    socklen_t a = sizeof own, b = sizeof other;
+    return getsockname(fd, (struct sockaddr *)&own, &a) == 0 && getpeername(fd, (struct sockaddr *)&other, &b) == 0 && a == b && !memcmp(&own, &other, a);
+}
+
 static void tend(td_door *d, int index, uint32_t events)
 {
     place *p = &d->places[index];
@@ -212,11 +220,11 @@ static void tend(td_door *d, int index, uint32_t events)
         int error = 0;
         socklen_t length = sizeof error;
         getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &length);
-        if (error) {
-            end(d, index, strerror(error));
+        if (error || with_itself(p->fd)) {
+            end(d, index, strerror(error ? error : ECONNREFUSED));
             return;
         }
-        if (!(events & EPOLLOUT)) return;
+        if (!(events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) return;
         p->connecting = false;
     }
     if ((events & EPOLLOUT) && !flush(d, index)) return;

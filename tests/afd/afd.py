@@ -3,6 +3,7 @@ import ctypes
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -21,9 +22,15 @@ def die_with_parent():
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that the kernel gives to who connects: one of those could be taken while a worker is away."""
+    while True:
+        with socket.socket() as s:
+            try:
+                port = random.randrange(12000, 32000)
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Room:
