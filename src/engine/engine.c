@@ -37,7 +37,6 @@ static td_status fill_defaults(const td_model *model, td_engine_options *o)
     if (!o->queue_max) o->queue_max = QUEUE_DEFAULT;
     if (!o->context_max) o->context_max = TD_MIN(model->config.context_max, CONTEXT_DEFAULT_MAX);
     if (!o->prefill_chunk) o->prefill_chunk = PREFILL_DEFAULT;
-    if (!o->micro_batches) o->micro_batches = o->ffn ? 3 : 1;
     return TD_OK;
 }
 
@@ -110,6 +109,7 @@ static td_status open_rooms(td_engine *engine)
     td_link_options link = {.model = engine->model, .kernel = engine->kernel, .pool = engine->pool, .rows_max = engine->rows_max, .ffn = o->ffn, .secret_file = o->secret_file,
                             .wire = o->wire, .encrypt = o->encrypt, .wait_for_workers_ms = o->wait_for_workers_ms ? o->wait_for_workers_ms : 30000, .trace = o->trace, .control = o->control};
     TD_TRY(td_link_open(&link, &engine->link));
+    td_pace_open(&engine->pace, o->micro_batches, o->ffn != NULL, engine->model->config.layers);
     return reserve(engine);
 }
 
@@ -137,6 +137,7 @@ static void count_step(td_engine *engine, double seconds)
     engine->step_seconds += seconds;
     s->step_ms_mean = engine->step_seconds * 1e3 / (double)s->steps;
     s->requests_running = engine->running_count;
+    s->micro_batches = engine->pace.count;
     s->kv_pages_used = (uint64_t)td_kv_pages_held(engine->kv);
     s->degraded = link.degraded;
     memcpy(s->degraded_reason, link.degraded_reason, sizeof s->degraded_reason);
@@ -200,7 +201,7 @@ static void fill_memory_table(td_engine *engine)
     s->weight_bytes = engine->model->info.weight_bytes;
     s->scratch_bytes = engine->arena.bytes_reserved + td_attention_scratch_bytes(engine->attention) + td_link_scratch_bytes(engine->link);
     s->threads = td_pool_threads(engine->pool);
-    s->micro_batches = engine->options.micro_batches;
+    s->micro_batches = engine->options.micro_batches ? engine->options.micro_batches : 1; /* with workers and nothing set: what the last step used */
     s->isa = engine->kernel->name;
 }
 

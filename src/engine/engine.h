@@ -12,6 +12,7 @@
 
 #include "attention/attention.h"
 #include "base/threads.h"
+#include "engine/pace.h"
 #include "engine/sampler.h"
 #include "engine/stream.h"
 #include "link/link.h"
@@ -94,6 +95,7 @@ struct td_engine {
     td_micro_batch micro[TD_MICRO_BATCHES_MAX];
     td_sampler *samplers;         /* one per worker */
     td_sampled *sampled;          /* [logit_rows_max] */
+    td_pace pace;                 /* how many micro-batches */
     uint64_t step;
     uint64_t prompt_rows, tokens_taken; /* prompt rows computed and tokens sampled since open; the decoding thread's own, shown by count_step */
     double step_seconds;

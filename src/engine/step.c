@@ -88,8 +88,10 @@ static td_status start_layer(td_engine *engine, int index, int layer, const td_t
     float *x = rows_at(engine->x, engine, micro), *m = rows_at(engine->m, engine, micro);
     int32_t *ids = engine->ids + (int64_t)micro->row * c->top_k;
     float *weights = engine->weights + (int64_t)micro->row * c->top_k;
+    int64_t start = td_now_ns();
     td_attention_layer(engine->attention, layer, &micro->batch, x, tap);
     td_attention_route(engine->attention, layer, &micro->batch, x, m, ids, weights, tap);
+    engine->pace.attention_ns += td_now_ns() - start;
     bool moe = engine->model->is_moe[layer];
     td_link_job job = {.step = engine->step, .layer = layer, .micro_batch = index, .rows = micro->batch.rows, .x = m, .ids = moe ? ids : NULL,
                        .weights = moe ? weights : NULL, .y = rows_at(engine->y, engine, micro)};
@@ -290,10 +292,12 @@ static void end_prefill_only(td_engine *engine)
 td_status td_step(td_engine *engine)
 {
     engine->step++;
-    int count = TD_MIN(engine->options.micro_batches, engine->rows);
+    int count = td_pace_begin(&engine->pace, engine->rows, engine->link);
     cut_micro_batches(engine, count);
     td_attention_embed(engine->attention, engine->row_tokens, engine->rows, engine->x);
+    int64_t start = td_now_ns();
     TD_TRY(run_layers(engine, count));
+    td_pace_end(&engine->pace, engine->rows, engine->link, td_now_ns() - start);
     account(engine);
     sample_step(engine);
     end_prefill_only(engine);

@@ -16,6 +16,7 @@ enum { BIG_BUFFERS = 24, SMALL_BUFFERS = 96, SMALL_PAYLOAD = TD_HELLO_BYTES + TD
 #define HANDSHAKE_MAX (3000 * MS)
 #define BACKOFF_MIN (50 * MS)
 #define BACKOFF_MAX (2000 * MS)
+#define REFUSED_AGAIN (2000 * MS)
 #define PING_MIN (25 * MS)
 #define VISIT_MAX (30000 * MS)
 
@@ -121,7 +122,7 @@ static void refuse_peer(td_crew *crew, int index, const char *why)
     t->ops->hang_up(t, peer->conn);
     snprintf(peer->why, sizeof peer->why, "%s", why);
     peer->conn = -1;
-    peer->retry_at = td_crew_now(crew) + BACKOFF_MAX; /* it may be restarted with the right model */
+    peer->retry_at = td_crew_now(crew) + REFUSED_AGAIN; /* it may be restarted with the right model */
     td_log(TD_LOG_WARN, "link", "worker %s is refused: %s", peer->address, why);
     set_state(crew, peer, TD_PEER_REFUSED);
 }

@@ -64,6 +64,7 @@ typedef struct {
     int64_t heard_at, ping_at;
     int64_t offset, best_round;              /* worker clock minus ours, from the shortest round trip */
     double round, base, per_row;             /* moving means, ns: ping round trip; flight time of small flights; further ns per row */
+    double clear_out, clear_back;            /* moving means, ns: journeys of messages whose receiver was waiting */
     int64_t shun, shunned_until;             /* it was late: nothing new for it until then, unless nobody else can */
     int in_air;
     uint32_t serial;
@@ -89,6 +90,7 @@ typedef enum { TD_TICKET_NONE, TD_TICKET_OPEN, TD_TICKET_DONE, TD_TICKET_FAILED 
 typedef struct {
     td_ticket_state state;
     td_link_job job;
+    int64_t compute_ns, queue_ns, wire_ns; /* of the latest answer */
     int64_t opened_at, stuck_at;   /* stuck_at: since when somebody for its units is missing; 0: nobody is */
     int missing;                   /* units not yet here */
     int uncovered;                 /* units neither here nor in a flight */
@@ -126,10 +128,12 @@ typedef struct {
     td_layer_stats *layers;    /* [layers] */
     uint64_t *wanted;          /* [rows_max] of the spreading in progress */
     bool in_step;
+    int64_t unseen;            /* set by the caller before transport progress: how long nobody had looked at what arrives */
     size_t row_most;           /* frame bytes that one row can need */
     int ready_flights;         /* flights waiting for a buffer or a place at their worker */
     int64_t last_step, rebalance_at, blind_until;
     td_link_stats stats;
+    td_link_times times;
 } td_crew;
 
 td_status td_crew_open(const td_crew_options *options, td_crew **out);

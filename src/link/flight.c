@@ -70,6 +70,11 @@ static void complete_ticket(td_crew *crew, td_ticket *ticket)
     }
     free_flights(crew, ticket);
     ticket->state = TD_TICKET_DONE;
+    td_link_times *times = &crew->times;
+    times->tickets++;
+    times->ffn_us += (double)ticket->compute_ns * 1e-3;
+    times->queue_us += (double)ticket->queue_ns * 1e-3;
+    times->wire_us += (double)ticket->wire_ns * 1e-3;
 }
 
 /* ---- spreading -------------------------------------------------------------------------------------------------------------------------- */
@@ -286,8 +291,18 @@ static void take_rows(td_crew *crew, td_ticket *ticket, td_flight *flight, const
 
 static void moving_mean(double *mean, double value) { *mean = *mean == 0 ? value : *mean + 0.1 * (value - *mean); }
 
+/* Of a message's journey, what it lay unread because its receiver computed: at most `blind`, and only what exceeds the journey of messages that were awaited. */
+static int64_t unseen_part(double *clear, int64_t journey, int64_t blind, int64_t at_first)
+{
+    if (blind < 50000) {
+        moving_mean(clear, (double)journey);
+        return 0;
+    }
+    return TD_MIN(blind, TD_MAX(journey - (int64_t)(*clear > 0 ? *clear : (double)at_first), 0));
+}
+
 /* Where an answer's time went, on this side's clock; also of an answer that came too late to be used. rows and times are the worker's word: they steer, nothing more. */
-static void count_answer(td_crew *crew, int index, const td_frame *frame)
+static void count_answer(td_crew *crew, int index, const td_frame *frame, td_ticket *ticket)
 {
     td_peer *peer = &crew->peers[index];
     if (frame->payload_bytes < TD_ANSWER_INFO || frame->layer >= crew->shape.layers || frame->rows == 0) return;
@@ -296,6 +311,11 @@ static void count_answer(td_crew *crew, int index, const td_frame *frame)
     int64_t received = (int64_t)td_get64(frame->payload) - peer->offset;
     int64_t queue = (int64_t)td_get32(frame->payload + 8) * 1000, compute = (int64_t)td_get32(frame->payload + 12) * 1000;
     int64_t wire = TD_MAX(total - queue - compute, 0), out = TD_MIN(TD_MAX(received - sent_at, 0), wire), back = wire - out;
+    int64_t unseen = unseen_part(&peer->clear_out, out, (int64_t)td_get32(frame->payload + 32) * 1000, peer->best_round / 2);
+    queue += unseen; /* it lay there while the worker computed */
+    out -= unseen;
+    back -= unseen_part(&peer->clear_back, back, crew->unseen, peer->best_round / 2); /* it lay here while this side computed */
+    wire = out + back;
     td_layer_stats *layer = &crew->layers[frame->layer];
     moving_mean(&peer->stats.out_us, (double)out * 1e-3);
     moving_mean(&peer->stats.queue_us, (double)queue * 1e-3);
@@ -315,6 +335,11 @@ static void count_answer(td_crew *crew, int index, const td_frame *frame)
     layer->queue_us += (double)queue * 1e-3;
     layer->compute_us += (double)compute * 1e-3;
     layer->back_us += (double)back * 1e-3;
+    if (ticket) {
+        ticket->compute_ns = compute;
+        ticket->queue_ns = queue;
+        ticket->wire_ns = wire;
+    }
     if (!crew->options.trace) return;
     td_span span = {.step = frame->step, .layer = frame->layer, .rows = (uint16_t)frame->rows, .micro_batch = frame->micro_batch, .peer = (uint8_t)index};
     int64_t at = sent_at, lengths[4] = {out, queue, compute, back};
@@ -345,7 +370,7 @@ void td_flights_answer(td_crew *crew, int peer, const td_frame *frame)
     td_ticket *ticket;
     td_flight *flight = flight_of(crew, peer, frame, &ticket);
     if (crew->peers[peer].in_air > 0) crew->peers[peer].in_air--;
-    count_answer(crew, peer, frame);
+    count_answer(crew, peer, frame, flight ? ticket : NULL);
     if (flight && frame->payload_bytes == TD_ANSWER_INFO + flight->answer_bytes && frame->rows == (uint32_t)flight->rows) {
         if (!flight->doubled && crew->peers[peer].shun > 0) crew->peers[peer].shun /= 2;
         take_rows(crew, ticket, flight, frame->payload + TD_ANSWER_INFO);
@@ -421,7 +446,9 @@ static void compute_here(td_crew *crew, td_ticket *ticket, td_flight *flight)
         return;
     }
     td_work_take(work, &crew->shape, &view);
+    int64_t start = td_crew_now(crew);
     td_desk_answer(&crew->desk, &work, &crew->local_answer, 1);
+    ticket->compute_ns += td_crew_now(crew) - start;
     take_rows(crew, ticket, flight, crew->local_answer);
 }
 
@@ -508,6 +535,7 @@ td_status td_crew_submit(td_crew *crew, const td_link_job *job)
     ticket->state = TD_TICKET_OPEN;
     ticket->opened_at = td_crew_now(crew);
     ticket->stuck_at = 0;
+    ticket->compute_ns = ticket->queue_ns = ticket->wire_ns = 0;
     ticket->missing = ticket->uncovered = job->rows * __builtin_popcountll(td_shape_full(&crew->shape, job->layer));
     memset(ticket->here, 0, rows * sizeof *ticket->here);
     memset(ticket->covered, 0, rows * sizeof *ticket->covered);

@@ -17,6 +17,7 @@ td_status td_link_submit(td_link *link, const td_link_job *job) { return link->o
 td_status td_link_wait(td_link *link, int micro_batch) { return link->ops->wait(link, micro_batch); }
 void td_link_cancel(td_link *link, int micro_batch) { link->ops->cancel(link, micro_batch); }
 bool td_link_ready(td_link *link, int micro_batch) { return link->ops->ready(link, micro_batch); }
+void td_link_get_times(td_link *link, td_link_times *out) { link->ops->get_times(link, out); }
 void td_link_get_stats(td_link *link, td_link_stats *out) { link->ops->get_stats(link, out); }
 td_status td_link_workers_json(td_link *link, td_buffer *out) { return link->ops->workers_json(link, out); }
 td_status td_link_change(td_link *link, const char *command) { return link->ops->change(link, command); }

@@ -46,6 +46,13 @@ typedef struct {
     char degraded_reason[256];
 } td_link_stats;
 
+/* Where the time of tickets went, summed over those that are done; what an engine chooses its micro-batches by. */
+typedef struct {
+    uint64_t tickets;
+    double ffn_us, queue_us, wire_us; /* the worker whose answer came last: computing, waiting there, the rest */
+    int workers_ready;
+} td_link_times;
+
 /* Local, or a pool of workers: connects, authenticates, compares fingerprints. Refusals are sentences that name both sides. */
 td_status td_link_open(const td_link_options *options, td_link **out);
 void td_link_close(td_link *link);
@@ -59,6 +66,7 @@ void td_link_cancel(td_link *link, int micro_batch);
 /* True when the answer is there, so that wait would not block. */
 bool td_link_ready(td_link *link, int micro_batch);
 
+void td_link_get_times(td_link *link, td_link_times *out);       /* decoding thread */
 void td_link_get_stats(td_link *link, td_link_stats *out);       /* any thread */
 td_status td_link_workers_json(td_link *link, td_buffer *out);   /* any thread */
 td_status td_link_change(td_link *link, const char *command);    /* "add host:port" | "drain host:port"; any thread */

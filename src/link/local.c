@@ -48,6 +48,12 @@ static bool local_ready(td_link *link, int micro_batch)
     return true;
 }
 
+static void local_times(td_link *link, td_link_times *out)
+{
+    (void)link;
+    *out = (td_link_times){0};
+}
+
 static void local_stats(td_link *link, td_link_stats *out) { *out = ((local_link *)link)->stats; }
 
 static td_status local_workers_json(td_link *link, td_buffer *out)
@@ -86,7 +92,7 @@ static size_t local_scratch(const td_link *link) { return td_ffn_scratch_bytes((
 
 td_status td_link_local_open(const td_link_options *options, td_link **out)
 {
-    static const td_link_ops ops = {local_close, local_submit, local_wait, local_cancel, local_ready, local_stats, local_workers_json, local_change, local_scratch};
+    static const td_link_ops ops = {local_close, local_submit, local_wait, local_cancel, local_ready, local_times, local_stats, local_workers_json, local_change, local_scratch};
     if (!options->model->ffn) return td_fail(TD_E_INVALID, "ffn: expected FFN weights in this process or --ffn host:port, found neither");
     local_link *local = calloc(1, sizeof *local);
     if (!local) return td_fail(TD_E_MEMORY, "link: no memory");

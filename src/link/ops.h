@@ -10,6 +10,7 @@ typedef struct {
     td_status (*wait)(td_link *link, int micro_batch);
     void (*cancel)(td_link *link, int micro_batch);
     bool (*ready)(td_link *link, int micro_batch);
+    void (*get_times)(td_link *link, td_link_times *out);
     void (*get_stats)(td_link *link, td_link_stats *out);
     td_status (*workers_json)(td_link *link, td_buffer *out);
     td_status (*change)(td_link *link, const char *command);

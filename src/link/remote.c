@@ -37,6 +37,7 @@ typedef struct {
     atomic_bool closing;
     atomic_int owner, visitors;
     double wait_ms;
+    int64_t looked_at;         /* end of the last look at what arrives */
     int64_t idle_since, wake;  /* end of the last call; when the crew wants its next step */
 } remote_link;
 
@@ -121,6 +122,16 @@ static void make_room(remote_link *r)
     own(r);
 }
 
+/* One look at what has arrived. */
+static bool look(remote_link *r)
+{
+    r->crew->unseen = r->looked_at ? td_now_ns() - r->looked_at : 0;
+    bool happened = r->transport->ops->progress(r->transport);
+    r->crew->unseen = 0;
+    r->looked_at = td_now_ns();
+    return happened;
+}
+
 static bool tickets_open(const remote_link *r)
 {
     for (int i = 0; i < TD_MICRO_BATCHES_MAX; i++)
@@ -136,7 +147,7 @@ static void *help(void *arg)
         struct timespec sleep = {.tv_nsec = pause};
         nanosleep(&sleep, NULL);
         if (!try_own(r)) continue; /* the decoding thread is at it */
-        while (r->transport->ops->progress(r->transport)) {}
+        while (look(r)) {}
         td_crew_step(r->crew, false);
         pause = tickets_open(r) ? MS / 2 : 20 * MS;
         release(r);
@@ -161,7 +172,7 @@ static td_status remote_submit(td_link *link, const td_link_job *job)
     note(r, TD_SPAN_ATTENTION, r->idle_since, now, job->step, job->layer, job->micro_batch, job->rows);
     td_status status = td_crew_submit(r->crew, job);
     r->wake = 0;
-    r->transport->ops->progress(r->transport);
+    look(r);
     release(r);
     r->idle_since = td_now_ns();
     return status;
@@ -175,7 +186,7 @@ static td_status remote_wait(td_link *link, int micro_batch)
     td_crew *crew = r->crew;
     const td_link_job job = crew->tickets[micro_batch].job;
     while (td_crew_look(crew, micro_batch) == TD_TICKET_OPEN) {
-        bool happened = r->transport->ops->progress(r->transport);
+        bool happened = look(r);
         if (td_crew_look(crew, micro_batch) != TD_TICKET_OPEN) break;
         now = td_now_ns();
         if (now >= r->wake || crew->ready_flights > 0) {
@@ -183,7 +194,9 @@ static td_status remote_wait(td_link *link, int micro_batch)
             continue;
         }
         make_room(r);
-        if (!happened) r->transport->ops->rest(r->transport, TD_MIN(r->wake - now, REST_MAX));
+        if (happened) continue;
+        r->transport->ops->rest(r->transport, TD_MIN(r->wake - now, REST_MAX));
+        r->looked_at = td_now_ns();
     }
     td_status status = td_crew_finish(crew, micro_batch);
     r->idle_since = td_now_ns();
@@ -210,10 +223,19 @@ static bool remote_ready(td_link *link, int micro_batch)
 {
     remote_link *r = (remote_link *)link;
     own(r);
-    r->transport->ops->progress(r->transport);
+    look(r);
     bool ready = td_crew_look(r->crew, micro_batch) != TD_TICKET_OPEN;
     release(r);
     return ready;
+}
+
+static void remote_times(td_link *link, td_link_times *out)
+{
+    remote_link *r = (remote_link *)link;
+    own(r);
+    *out = r->crew->times;
+    out->workers_ready = __builtin_popcountll(r->crew->view.usable);
+    release(r);
 }
 
 static void remote_stats(td_link *link, td_link_stats *out)
@@ -332,7 +354,7 @@ static td_status open_rooms(remote_link *r, const td_link_options *o)
 
 td_status td_link_remote_open(const td_link_options *options, td_link **out)
 {
-    static const td_link_ops ops = {remote_close, remote_submit, remote_wait, remote_cancel, remote_ready, remote_stats, remote_json, remote_change, remote_scratch};
+    static const td_link_ops ops = {remote_close, remote_submit, remote_wait, remote_cancel, remote_ready, remote_times, remote_stats, remote_json, remote_change, remote_scratch};
     remote_link *r = calloc(1, sizeof *r);
     if (!r) return td_fail(TD_E_MEMORY, "link: no memory");
     r->base.ops = &ops;

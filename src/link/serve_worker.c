@@ -31,6 +31,7 @@ typedef struct {
     bool helper_started;
     atomic_bool closing;
     atomic_int owner;
+    int64_t looked_at;         /* end of the last look at what arrives */
 } worker_process;
 
 static bool try_own(worker_process *p) { return !atomic_exchange_explicit(&p->owner, 1, memory_order_acquire); }
@@ -41,6 +42,14 @@ static void lock(void *user)
 }
 static void unlock(void *user) { atomic_store_explicit(&((worker_process *)user)->owner, 0, memory_order_release); }
 
+static void look(worker_process *p)
+{
+    p->worker->unseen = td_now_ns() - p->looked_at;
+    while (p->transport->ops->progress(p->transport)) p->worker->unseen = 0;
+    p->worker->unseen = 0;
+    p->looked_at = td_now_ns();
+}
+
 static void *help(void *arg)
 {
     worker_process *p = arg;
@@ -48,7 +57,7 @@ static void *help(void *arg)
         struct timespec sleep = {.tv_nsec = 20 * MS};
         nanosleep(&sleep, NULL);
         if (!try_own(p)) continue;
-        while (p->transport->ops->progress(p->transport)) {}
+        look(p);
         td_worker_tend(p->worker);
         unlock(p);
     }
@@ -91,8 +100,9 @@ static void serve(worker_process *p)
 {
     int64_t asked_at = 0;
     lock(p);
+    p->looked_at = td_now_ns();
     for (;;) {
-        while (p->transport->ops->progress(p->transport)) {}
+        look(p);
         int64_t wake = td_worker_step(p->worker), now = td_now_ns();
         int wishes = atomic_load(&stop_wishes);
         if (wishes > 0 && asked_at == 0) {
@@ -100,7 +110,9 @@ static void serve(worker_process *p)
             asked_at = now;
         }
         if (wishes > 1 || (asked_at && (td_worker_drained(p->worker) || now - asked_at > DRAIN_MAX))) break;
-        if (wake > now) p->transport->ops->rest(p->transport, TD_MIN(wake - now, 100 * MS));
+        if (wake <= now) continue;
+        p->transport->ops->rest(p->transport, TD_MIN(wake - now, 100 * MS));
+        p->looked_at = td_now_ns();
     }
     unlock(p);
 }

@@ -41,12 +41,14 @@ void td_trace_add(td_trace *trace, const td_span *span)
     }
 }
 
+/* Spans of one lane must not overlap: what is on the way or waits has a lane per micro-batch, since several are under way at once. */
 static int lane_of(const td_span *span)
 {
     switch (span->kind) {
-    case TD_SPAN_ATTENTION: case TD_SPAN_WAIT: case TD_SPAN_EVENT: return 1;
-    case TD_SPAN_COMPUTE: return 1;
-    default: return 2 + (span->kind == TD_SPAN_OUT ? 0 : span->kind == TD_SPAN_QUEUE ? 1 : 2);
+    case TD_SPAN_OUT: return 10 + span->micro_batch;
+    case TD_SPAN_QUEUE: return 20 + span->micro_batch;
+    case TD_SPAN_BACK: return 30 + span->micro_batch;
+    default: return 1;
     }
 }
 
@@ -61,16 +63,26 @@ static td_status put_line(td_writer *writer, const char *format, ...)
     return td_writer_put(writer, line, (size_t)TD_MIN(length, (int)sizeof line - 1));
 }
 
-/* pid 1: attention; pid 2 + peer: a worker, with a lane for its compute and lanes for the wires. */
-static td_status put_names(td_writer *writer, const char *const *names, int count)
+static td_status put_lane(td_writer *writer, int pid, int tid, const char *name, int micro_batch)
 {
-    static const char *lanes[] = {"", "compute", "attention to FFN", "queue", "FFN to attention"};
-    TD_TRY(put_line(writer, "[{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"attention\"}},\n{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\",\"args\":{\"name\":\"micro-batches\"}}"));
+    char number[24] = "";
+    if (micro_batch >= 0) snprintf(number, sizeof number, " %d", micro_batch);
+    TD_TRY(put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s%s\"}}", pid, tid, name, number));
+    return put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%d}}", pid, tid, tid);
+}
+
+/* pid 1: attention; pid 2 + peer: a worker, with a lane for its compute and, per micro-batch, lanes for the wires and the queue. used: a bit per lane that has spans. */
+static td_status put_names(td_writer *writer, const char *const *names, int count, const uint64_t *used)
+{
+    static const char *wires[] = {"to FFN, micro-batch", "queue, micro-batch", "to attention, micro-batch"};
+    TD_TRY(put_line(writer, "[{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"attention\"}}"));
+    TD_TRY(put_lane(writer, 1, 1, "attention", -1));
     for (int i = 0; i < count; i++) {
         if (!names[i]) continue;
         TD_TRY(put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"FFN worker %.200s\"}}", i + 2, names[i]));
-        for (int lane = 1; lane <= 4; lane++)
-            TD_TRY(put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}}", i + 2, lane, lanes[lane]));
+        TD_TRY(put_lane(writer, i + 2, 1, "compute", -1));
+        for (int lane = 10; lane < 40; lane++)
+            if (used[i] >> lane & 1) TD_TRY(put_lane(writer, i + 2, lane, wires[lane / 10 - 1], lane % 10));
     }
     return TD_OK;
 }
@@ -88,8 +100,12 @@ static td_status write_all(td_trace *trace, td_writer *writer, const char *const
 {
     size_t first = trace->wrapped ? trace->next : 0, total = trace->wrapped ? trace->capacity : trace->next;
     int64_t zero = INT64_MAX;
-    for (size_t i = 0; i < total; i++) zero = TD_MIN(zero, trace->spans[i].begin);
-    TD_TRY(put_names(writer, names, count));
+    uint64_t used[256] = {0};
+    for (size_t i = 0; i < total; i++) {
+        zero = TD_MIN(zero, trace->spans[i].begin);
+        used[trace->spans[i].peer] |= (uint64_t)1 << lane_of(&trace->spans[i]);
+    }
+    TD_TRY(put_names(writer, names, count, used));
     for (size_t i = 0; i < total; i++) TD_TRY(put_span(writer, &trace->spans[(first + i) % trace->capacity], zero));
     return put_line(writer, "]\n");
 }

@@ -8,6 +8,10 @@
  * segments of shared memory of 32 KiB (64 KiB aborts inside UCX 1.13). Each can be overruled by its UCX_ environment variable. A process that dies is seen by its socket at the door;
  * a peer that hangs or whose cable is cut is seen by the heartbeats above this file.
  *
+ * Processes of one host share memory: all who send to this one take slots of one queue, in turn. A sender that is killed between taking its slot and filling it stops that queue for good, for everybody
+ * (seen about once in 150 kills under load). So whenever a joined connection has ended this process sends itself a probe through the same queue; when it does not arrive, UCX is started anew and all connections
+ * begin again, which takes some tens of milliseconds.
+ *
  * UCX allows closing an endpoint only outside its callbacks: what ends is marked and ended in progress. A hang-up gives what was sent a moment to leave.
  */
 #define _GNU_SOURCE
@@ -29,6 +33,8 @@
 enum { CONNS_MAX = TD_DOOR_PLACES, RECEIVES_MAX = 8, SENDS_MAX = 512, AM_ID = 7, EARLY_MAX = 8, OFFER_FRONT = 8, NUMBER_BITS = 8 };
 #define LINGER_NS ((int64_t)5000000)
 #define LINGER_MAX_NS ((int64_t)300000000)
+#define PROBE_NS ((int64_t)30000000)
+#define PROBE_LOOKS 64              /* a probe counts as lost after both: this process may have computed meanwhile */
 #define LOOK_NS ((int64_t)100000)   /* how often progress looks at the door: a system call */
 
 typedef enum { CONN_FREE, CONN_OPEN, CONN_BROKEN, CONN_LEAVING } conn_state;
@@ -56,6 +62,10 @@ typedef struct td_ucx {
     td_transport base;
     ucp_context_h context;
     ucp_worker_h worker;    /* NULL until lanes are needed */
+    ucp_ep_h self;          /* to this process, by the way that others use */
+    uint64_t probe, probe_number; /* the probe on its way, 0: none; what UCX may still read */
+    int64_t probe_at;
+    int probe_looks;
     td_door *door;
     char interfaces[256];
     size_t frame_bytes_max;
@@ -223,6 +233,10 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_leng
     bool rendezvous = param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV;
     if (header_length != sizeof number) return rendezvous ? UCS_ERR_REJECTED : UCS_OK;
     memcpy(&number, header, sizeof number);
+    if (u->probe && number == u->probe) {
+        u->probe = 0;
+        return UCS_OK;
+    }
     int slot = (int)(number % CONNS_MAX);
     conn_slot *c = &u->conns[slot];
     if (c->state != CONN_OPEN || c->number != number) return rendezvous ? UCS_ERR_REJECTED : UCS_OK; /* of a connection that is gone, or nobody we know */
@@ -234,6 +248,16 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_leng
     if (c->ep) deliver(u, conn_id(u, slot), data, length);
     else keep_early(u, conn_id(u, slot), data, length);
     return UCS_OK;
+}
+
+static void end_endpoint(td_ucx *u, ucp_ep_h *ep)
+{
+    if (!*ep) return;
+    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_EP_CLOSE_FLAG_FORCE};
+    ucs_status_ptr_t request = ucp_ep_close_nbx(*ep, &param);
+    for (int i = 0; request && !UCS_PTR_IS_ERR(request) && i < 1000 && ucp_request_check_status(request) == UCS_INPROGRESS; i++) ucp_worker_progress(u->worker);
+    if (request && !UCS_PTR_IS_ERR(request)) ucp_request_free(request);
+    *ep = NULL;
 }
 
 /* ---- starting UCX ------------------------------------------------------------------------------------------------------------------------------ */
@@ -257,7 +281,20 @@ static void set(ucp_config_t *config, const char *name, const char *value)
     if (status != UCS_OK) td_log(TD_LOG_WARN, "link", "UCX does not know the setting %s=%s: %s", name, value, ucs_status_string(status));
 }
 
-/* Takes some 20 ms; once, when lanes are first needed. */
+static ucs_status_t connect_self(td_ucx *u)
+{
+    ucp_address_t *address;
+    size_t bytes;
+    ucs_status_t status = ucp_worker_get_address(u->worker, &address, &bytes);
+    if (status != UCS_OK) return status;
+    ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE, .address = address,
+                              .err_mode = UCP_ERR_HANDLING_MODE_PEER, .err_handler = {on_error, u}};
+    status = ucp_ep_create(u->worker, &params, &u->self);
+    ucp_worker_release_address(u->worker, address);
+    return status;
+}
+
+/* Takes some 20 ms; when lanes are first needed. */
 static td_status start_ucx(td_ucx *u)
 {
     ucp_config_t *config;
@@ -284,17 +321,25 @@ static td_status start_ucx(td_ucx *u)
                                       .flags = UCP_AM_FLAG_WHOLE_MSG, .cb = on_message, .arg = u};
     status = ucp_worker_set_am_recv_handler(u->worker, &handler);
     if (status == UCS_OK) status = ucp_worker_get_efd(u->worker, &wake_fd);
+    if (status == UCS_OK) status = connect_self(u);
     return status == UCS_OK ? td_door_watch(u->door, wake_fd) : td_fail(TD_E_INTERNAL, "UCX: %s", ucs_status_string(status));
+}
+
+static void end_ucx(td_ucx *u)
+{
+    end_endpoint(u, &u->self);
+    if (u->worker) ucp_worker_destroy(u->worker);
+    if (u->context) ucp_cleanup(u->context);
+    u->worker = NULL, u->context = NULL;
+    u->probe = 0;
+    for (int i = 0; i < RECEIVES_MAX; i++) u->receives[i].used = false;
 }
 
 static td_status open_worker(td_ucx *u)
 {
     if (u->worker) return TD_OK;
     td_status status = start_ucx(u);
-    if (status == TD_OK) return TD_OK;
-    if (u->worker) ucp_worker_destroy(u->worker);
-    if (u->context) ucp_cleanup(u->context);
-    u->worker = NULL, u->context = NULL;
+    if (status < 0) end_ucx(u);
     return status;
 }
 
@@ -371,14 +416,34 @@ static td_status ux_join(td_transport *t, int conn, const uint8_t *offer, size_t
     return TD_OK;
 }
 
-static void end_endpoint(td_ucx *u, conn_slot *c)
+/* ---- the queue that others fill -------------------------------------------------------------------------------------------------------------- */
+
+static void on_probe_sent(void *request, ucs_status_t status, void *user_data) { (void)status, (void)user_data, ucp_request_free(request); }
+
+static void start_probe(td_ucx *u)
 {
-    if (!c->ep) return;
-    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_EP_CLOSE_FLAG_FORCE};
-    ucs_status_ptr_t request = ucp_ep_close_nbx(c->ep, &param);
-    for (int i = 0; request && !UCS_PTR_IS_ERR(request) && i < 1000 && ucp_request_check_status(request) == UCS_INPROGRESS; i++) ucp_worker_progress(u->worker);
-    if (request && !UCS_PTR_IS_ERR(request)) ucp_request_free(request);
-    c->ep = NULL;
+    static const uint8_t byte;
+    if (u->probe || !u->self) return;
+    randombytes_buf(&u->probe_number, sizeof u->probe_number);
+    u->probe = u->probe_number |= 1;
+    u->probe_at = td_now_ns();
+    u->probe_looks = 0;
+    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK, .cb.send = on_probe_sent};
+    ucp_am_send_nbx(u->self, AM_ID, &u->probe_number, sizeof u->probe_number, &byte, 1, &param); /* one that cannot be sent does not arrive either */
+}
+
+static void check_probe(td_ucx *u)
+{
+    if (++u->probe_looks < PROBE_LOOKS || td_now_ns() - u->probe_at < PROBE_NS) return;
+    td_log(TD_LOG_WARN, "link", "a process that died left the queue of shared memory blocked: all connections begin again");
+    for (int i = 0; i < CONNS_MAX; i++) {
+        conn_slot *c = &u->conns[i];
+        if (!c->ep) continue;
+        end_endpoint(u, &c->ep);
+        give_up_sends(u, i);
+        break_conn(u, c, "the queue of shared memory was blocked");
+    }
+    end_ucx(u);
 }
 
 /* Ends what was marked: outside UCX's callbacks. */
@@ -394,7 +459,8 @@ static void tend_conns(td_ucx *u)
         bool tell = c->state == CONN_BROKEN && !c->quiet;
         memcpy(why, c->why, sizeof why);
         bool again = c->ep == NULL;
-        end_endpoint(u, c); /* completes its sends; if not at once, then soon */
+        if (c->ep) start_probe(u);
+        end_endpoint(u, &c->ep); /* completes its sends; if not at once, then soon */
         td_door_close(u->door, i);
         if (c->sending == 0 || again) {
             give_up_sends(u, i);
@@ -468,6 +534,7 @@ static bool ux_progress(td_transport *t)
     if (u->early_count) deliver_early(u);
     if (td_now_ns() - u->looked_at >= LOOK_NS) any |= look(u, 0);
     if (u->busy > 0) tend_conns(u);
+    if (u->probe) check_probe(u);
     return any || u->happened;
 }
 
@@ -482,6 +549,7 @@ static void ux_rest(td_transport *t, int64_t ns)
     } while (td_now_ns() - start < spin);
     int64_t left = ns - (td_now_ns() - start);
     if (u->busy > 0) left = TD_MIN(left, LINGER_NS);
+    if (u->probe) left = TD_MIN(left, PROBE_NS / PROBE_LOOKS);
     if (left <= 0 || (u->worker && ucp_worker_arm(u->worker) != UCS_OK)) return;
     look(u, left);
 }
@@ -514,7 +582,7 @@ static void ux_quiesce(td_transport *t)
         if (u->conns[i].state == CONN_OPEN) ux_hang_up(t, conn_id(u, i));
     while (u->busy > 0 && td_now_ns() - start < LINGER_MAX_NS) ux_progress(t);
     for (int i = 0; i < CONNS_MAX; i++) {
-        end_endpoint(u, &u->conns[i]); /* UCX drops what it holds of them */
+        end_endpoint(u, &u->conns[i].ep); /* UCX drops what it holds of them */
         give_up_sends(u, i);
         td_door_close(u->door, i);
         u->conns[i].state = CONN_FREE;
@@ -527,8 +595,7 @@ static void ux_close(td_transport *t)
     td_ucx *u = (td_ucx *)t;
     u->base.events = (td_transport_events){0};
     ux_quiesce(t);
-    if (u->worker) ucp_worker_destroy(u->worker);
-    if (u->context) ucp_cleanup(u->context);
+    end_ucx(u);
     td_door_free(u->door);
     for (int i = 0; i < u->early_count; i++) free(u->early[i].data);
     for (int i = 0; i < RECEIVES_MAX; i++) free(u->receives[i].buffer);

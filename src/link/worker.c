@@ -173,6 +173,7 @@ static void take_submit(td_worker *w, td_client *client, const td_frame *frame)
     place->key.payload = NULL;
     place->arrived_at = w->last_submit = client->asked_at = now_of(w);
     place->order = w->order++;
+    place->unseen = w->unseen;
     w->waiting++;
     client->pending++;
     client->submits++;
@@ -340,6 +341,7 @@ static void answer(td_worker *w, td_place *place, uint8_t *room, int64_t compute
         td_put32(info + 16, (uint32_t)batch_rows);
         td_put32(info + 20, (uint32_t)w->waiting);
         td_put64(info + 24, place->key.stamp_ns);
+    td_put32(info + 32, (uint32_t)TD_MIN(place->unseen / US, (int64_t)UINT32_MAX));
         frame.kind = TD_FRAME_ANSWER;
         frame.stamp_ns = (uint64_t)now_of(w);
         frame.payload = info;

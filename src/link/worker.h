@@ -50,7 +50,7 @@ typedef struct {
     td_place_state state;
     int client, conn;
     td_frame key;                  /* header of the submit */
-    int64_t arrived_at, started_at;
+    int64_t arrived_at, started_at, unseen;
     uint64_t order;
     td_work work;
 } td_place;
@@ -67,6 +67,7 @@ typedef struct {
     uint64_t order;
     int waiting;                   /* places waiting */
     bool draining, told;
+    int64_t unseen;                /* set by the caller before transport progress: how long nobody had looked at what arrives */
     int64_t drain_at, last_submit;
     uint64_t batches, rows, refused, bad_frames;
     double compute_ms, queue_ms, batch_rows;

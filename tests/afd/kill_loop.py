@@ -59,7 +59,7 @@ def main():
                 break
         result = streams.finish(timeout=60)
         print(json.dumps({"kills": a.kills, "seconds": round(time.time() - start, 1), "requests": result["done"], "failed": result["failed"], "different": result["different"], "tokens": result["tokens"],
-                          "workers_lost": result["workers"]["workers_lost"], "flights_repeated": result["workers"]["retries"]}))
+                          "workers_lost": result["workers"]["workers_lost"], "flights_repeated": result["workers"]["retries"], "queues_blocked": streams.errors().count("shared memory blocked")}))
         afd.require(result["workers"]["workers_lost"] >= awaited, "the kills were not noticed")
 
 
