@@ -60,10 +60,17 @@ static td_status take(td_exchange *x, const td_field *f, const cJSON *value)
         if (!isfinite(value->valuedouble)) return td_serve_refuse(x, 400, "invalid_value", f->name, "%s: expected a finite number", f->name);
         TD_TRY(check_range(x, f, value->valuedouble, ""));
     }
-    if (kind == TD_KIND_STRING && !(f->kinds & TD_KIND_ARRAY)) TD_TRY(check_range(x, f, (double)strlen(value->valuestring), "a length in bytes of "));
+    if (kind == TD_KIND_STRING && !(f->kinds & TD_KIND_ARRAY)) TD_TRY(check_range(x, f, (double)td_fields_characters(value->valuestring), "a length in characters of "));
     if (kind == TD_KIND_ARRAY) TD_TRY(check_range(x, f, cJSON_GetArraySize(value), "a number of items of "));
     if (f->offset >= 0) store(x, f, value, kind);
     return f->take ? f->take(x, f, value) : TD_OK;
+}
+
+size_t td_fields_characters(const char *text)
+{
+    size_t count = 0;
+    for (; *text; text++) count += (*text & 0xC0) != 0x80;
+    return count;
 }
 
 static const td_field *find(const td_field *fields, const char *name)
@@ -108,4 +115,13 @@ const char *td_fields_string(const cJSON *object, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
     return cJSON_IsString(item) ? item->valuestring : NULL;
+}
+
+td_status td_fields_kind(td_exchange *x, const cJSON *object, const char *where, const char *name, unsigned kinds)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    char expected[96];
+    if (!item || cJSON_IsNull(item) || kind_of(item) & kinds) return TD_OK;
+    name_kinds(kinds, expected, sizeof expected);
+    return td_serve_refuse(x, 400, "invalid_type", where, "%s.%s: expected %s, found %s", where, name, expected, td_body_kind(item));
 }

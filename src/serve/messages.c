@@ -72,6 +72,7 @@ static td_status take_tool_result(td_exchange *x, const cJSON *block, const char
     static const char *const members[] = {"type", "tool_use_id", "content", "is_error", "cache_control", NULL};
     td_buffer text = {0};
     TD_TRY(td_fields_only(x, block, where, members));
+    TD_TRY(td_fields_kind(x, block, where, "is_error", TD_KIND_BOOL));
     const char *id = td_fields_string(block, "tool_use_id");
     if (!id) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s.tool_use_id: expected a string", where);
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(block, "is_error"))) td_buffer_text(&text, "Error: ");
@@ -158,6 +159,8 @@ static td_status convert_tools(td_exchange *x, cJSON *out)
         if (!cJSON_IsObject(tool)) return td_serve_refuse(x, 400, "invalid_type", where, "%s: expected an object, found %s", where, td_body_kind(tool));
         const char *type = td_fields_string(tool, "type"), *name = td_fields_string(tool, "name"), *description = td_fields_string(tool, "description");
         const cJSON *schema = cJSON_GetObjectItemCaseSensitive(tool, "input_schema");
+        TD_TRY(td_fields_kind(x, tool, where, "type", TD_KIND_STRING));
+        TD_TRY(td_fields_kind(x, tool, where, "description", TD_KIND_STRING));
         if (type && strcmp(type, "custom")) return td_serve_refuse(x, 400, "unsupported_value", where, "%s.type: expected \"custom\", found \"%.60s\"; tools that run on the server are not supported", where, type);
         TD_TRY(td_fields_only(x, tool, where, members));
         if (!name || !*name || !cJSON_IsObject(schema)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected a name and an input_schema object", where);
@@ -183,6 +186,9 @@ static td_status convert_choice(td_exchange *x)
     const char *type = td_fields_string(choice, "type"), *name = td_fields_string(choice, "name");
     if (!type || (strcmp(type, "auto") && strcmp(type, "any") && strcmp(type, "tool") && strcmp(type, "none")))
         return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice.type: expected auto, any, tool or none, found \"%.40s\"", type ? type : "");
+    TD_TRY(td_fields_kind(x, choice, "tool_choice", "disable_parallel_tool_use", TD_KIND_BOOL));
+    if (strcmp(type, "tool") && cJSON_GetObjectItemCaseSensitive(choice, "name") && !cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(choice, "name")))
+        return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice.name: expected only with the type \"tool\", found with \"%s\"", type);
     if (!strcmp(type, "tool") && !name) return td_serve_refuse(x, 400, "missing_required_parameter", "tool_choice", "tool_choice.name: expected a string");
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(choice, "disable_parallel_tool_use"))) x->ask.parallel_tool_calls = false;
     if (!strcmp(type, "none")) x->ask.tools = NULL;

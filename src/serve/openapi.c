@@ -62,33 +62,66 @@ static void put_type(const td_field *f, unsigned kind, td_buffer *out)
     }
 }
 
-static void put_field(const td_field *f, td_buffer *out)
+/* A schema of shapes.h, whose quotes are single. */
+static void put_schema(const char *schema, td_buffer *out)
 {
+    for (; *schema; schema++) td_buffer_put(out, *schema == '\'' ? "\"" : schema, 1);
+}
+
+static bool is_required(const td_field_table *table, const char *name)
+{
+    for (int i = 0; i < 4 && table->required[i]; i++)
+        if (!strcmp(table->required[i], name)) return true;
+    return false;
+}
+
+static void put_field(const td_field_table *table, const td_field *f, td_buffer *out)
+{
+    const char *comma = "";
     td_body_text(out, f->name);
     td_buffer_text(out, ":{\"description\":");
     td_body_text(out, f->help ? f->help : "");
     td_buffer_text(out, ",\"anyOf\":[");
-    for (unsigned kind = 1; kind <= TD_KIND_OBJECT; kind <<= 1)
+    if (f->schema) put_schema(f->schema, out);
+    for (unsigned kind = 1; kind <= TD_KIND_OBJECT && !f->schema; kind <<= 1)
         if (f->kinds & kind) {
+            td_buffer_text(out, comma);
             put_type(f, kind, out);
-            td_buffer_text(out, ",");
+            comma = ",";
         }
-    td_buffer_text(out, "{\"type\":\"null\"}]}");
+    if (!is_required(table, f->name)) td_buffer_format(out, "%s{\"type\":\"null\"}", f->schema ? "," : comma);
+    td_buffer_text(out, "]}");
+}
+
+/* "/v1/chat/completions" -> Request.v1.chat.completions */
+static void put_name(const td_field_table *table, td_buffer *out)
+{
+    td_buffer_text(out, "Request");
+    for (const char *c = table->path; *c; c++) td_buffer_put(out, *c == '/' ? "." : c, 1);
 }
 
 static void put_body(const td_field_table *table, td_buffer *out)
 {
-    td_buffer_text(out, ",\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
+    td_buffer_text(out, ",\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/");
+    put_name(table, out);
+    td_buffer_text(out, "\"}}}}");
+}
+
+static void put_request(const td_field_table *table, td_buffer *out)
+{
+    td_buffer_text(out, ",\"");
+    put_name(table, out);
+    td_buffer_text(out, "\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
     for (const td_field *f = table->fields; f->name; f++) {
         if (f != table->fields) td_buffer_text(out, ",");
-        put_field(f, out);
+        put_field(table, f, out);
     }
     td_buffer_text(out, "},\"required\":[");
     for (int i = 0; i < 4 && table->required[i]; i++) {
         td_buffer_text(out, i ? "," : "");
         td_body_text(out, table->required[i]);
     }
-    td_buffer_text(out, "]}}}}");
+    td_buffer_text(out, "]}");
 }
 
 static void put_answers(const td_route *r, td_buffer *out)
@@ -126,7 +159,8 @@ td_status td_answer_openapi(td_exchange *x)
     }
     td_buffer_text(out, "},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\"},\"header\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}},"
                         "\"schemas\":{\"Error\":{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"object\",\"required\":[\"message\",\"type\"],\"properties\":"
-                        "{\"message\":{\"type\":\"string\"},\"type\":{\"type\":\"string\"},\"param\":{\"type\":[\"string\",\"null\"]},\"code\":{\"type\":[\"string\",\"null\"]}}}}}}},"
-                        "\"security\":[{},{\"bearer\":[]},{\"header\":[]}]}");
+                        "{\"message\":{\"type\":\"string\"},\"type\":{\"type\":\"string\"},\"param\":{\"type\":[\"string\",\"null\"]},\"code\":{\"type\":[\"string\",\"null\"]}}}}}");
+    for (int i = 0; td_field_tables[i]; i++) put_request(td_field_tables[i], out);
+    td_buffer_text(out, "}},\"security\":[{},{\"bearer\":[]},{\"header\":[]}]}");
     return td_buffer_status(out);
 }

@@ -39,6 +39,11 @@ static td_status check_calls(td_exchange *x, const cJSON *calls, const char *whe
         snprintf(path, sizeof path, "%s.tool_calls[%d]", where, index);
         if (!cJSON_IsObject(call)) return td_serve_refuse(x, 400, "invalid_value", path, "%s: expected an object, found %s", path, td_body_kind(call));
         TD_TRY(td_fields_only(x, call, path, members));
+        TD_TRY(td_fields_kind(x, call, path, "id", TD_KIND_STRING));
+        TD_TRY(td_fields_kind(x, call, path, "type", TD_KIND_STRING));
+        TD_TRY(td_fields_kind(x, call, path, "index", TD_KIND_NUMBER));
+        const char *type = td_fields_string(call, "type");
+        if (type && strcmp(type, "function")) return td_serve_refuse(x, 400, "unsupported_value", path, "%s.type: expected \"function\", found \"%.40s\"", path, type);
         cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
         if (!cJSON_IsObject(function)) return td_serve_refuse(x, 400, "missing_required_parameter", path, "%s.function: expected an object", path);
         TD_TRY(td_fields_only(x, function, path, function_members));
@@ -149,11 +154,11 @@ td_status td_tools_check(td_exchange *x, const cJSON *tools)
         if (!cJSON_IsObject(function)) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s.function: expected an object", where);
         TD_TRY(td_fields_only(x, function, where, function_members));
         const char *name = td_fields_string(function, "name");
-        if (!name || !*name || strlen(name) > 128) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.name: expected a string of 1 to 128 bytes", where);
+        if (!name || !*name || td_fields_characters(name) > 128) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.name: expected a string of 1 to 128 characters", where);
+        TD_TRY(td_fields_kind(x, function, where, "description", TD_KIND_STRING));
         const cJSON *parameters = cJSON_GetObjectItemCaseSensitive(function, "parameters");
         if (parameters && !cJSON_IsObject(parameters) && !cJSON_IsNull(parameters)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.function.parameters: expected an object (JSON schema), found %s", where, td_body_kind(parameters));
-        const cJSON *strict = cJSON_GetObjectItemCaseSensitive(function, "strict");
-        if (strict && !cJSON_IsBool(strict) && !cJSON_IsNull(strict)) return td_serve_refuse(x, 400, "invalid_type", where, "%s.function.strict: expected a boolean, found %s", where, td_body_kind(strict));
+        TD_TRY(td_fields_kind(x, function, where, "strict", TD_KIND_BOOL));
     }
     return TD_OK;
 }

@@ -124,6 +124,7 @@ static td_status convert_input(td_exchange *x, cJSON *messages)
         snprintf(where, sizeof where, "input[%d]", index);
         const char *type = cJSON_IsObject(item) ? td_fields_string(item, "type") : NULL;
         if (!cJSON_IsObject(item)) status = td_serve_refuse(x, 400, "invalid_type", where, "%s: expected an object, found %s", where, td_body_kind(item));
+        else if (td_fields_kind(x, item, where, "type", TD_KIND_STRING) < 0) status = TD_E_INVALID;
         else if (!type || !strcmp(type, "message")) status = take_message(x, item, where, messages, &reasoning);
         else if (!strcmp(type, "function_call")) status = take_call(x, item, where, messages, &reasoning);
         else if (!strcmp(type, "function_call_output")) status = take_output(x, item, where, messages);
@@ -168,9 +169,10 @@ static td_status convert_choice(td_exchange *x)
     }
     static const char *const members[] = {"type", "name", NULL};
     TD_TRY(td_fields_only(x, choice, "tool_choice", members));
+    const char *type = td_fields_string(choice, "type");
     x->ask.forced_tool = td_fields_string(choice, "name");
     x->ask.force_tool = true;
-    return x->ask.forced_tool ? TD_OK : td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected {\"type\":\"function\",\"name\":...}");
+    return x->ask.forced_tool && type && !strcmp(type, "function") ? TD_OK : td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected {\"type\":\"function\",\"name\":...}");
 }
 
 static td_status prepare(td_exchange *x)
@@ -261,7 +263,7 @@ static void put_response(td_exchange *x, const char *status, const char *items, 
     td_buffer_text(out, ",\"usage\":");
     if (usage) {
         int64_t cached, reasoning, prompt = td_usage_prompt(x, &cached), generated = td_usage_generated(x, &reasoning);
-        td_buffer_format(out, "{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},\"total_tokens\":%lld}",
+        td_buffer_format(out, "{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld,\"cache_write_tokens\":0},\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},\"total_tokens\":%lld}",
                          (long long)prompt, (long long)cached, (long long)generated, (long long)reasoning, (long long)(prompt + generated));
     } else {
         td_buffer_text(out, "null");

@@ -265,10 +265,11 @@ enum { TD_KIND_BOOL = 1, TD_KIND_INT = 2, TD_KIND_NUMBER = 4, TD_KIND_STRING = 8
 typedef struct td_field {
     const char *name;
     unsigned kinds;
-    double low, high;     /* numbers: value; strings: bytes; arrays: items. 0, 0: any */
+    double low, high;     /* numbers: value; strings: characters; arrays: items. 0, 0: any */
     int offset;           /* into td_ask; -1: `take` does all */
     td_status (*take)(td_exchange *x, const struct td_field *field, const cJSON *value); /* further checks; may be NULL */
     const char *help;
+    const char *schema;   /* for the description where kinds and range do not say all: shapes.h; may be NULL */
 } td_field;
 
 typedef struct { const char *path; const td_field *fields; const char *required[4]; } td_field_table;
@@ -283,6 +284,9 @@ td_status td_fields_read(td_exchange *x, const td_field_table *table);
 /* For nested objects: refuses members that are not in the NULL-terminated list; `where` is the path for the sentence. null counts as absent. */
 td_status td_fields_only(td_exchange *x, const cJSON *object, const char *where, const char *const *names);
 const char *td_fields_string(const cJSON *object, const char *name); /* NULL: absent or no string */
+/* The member is absent, null, or of one of the kinds; else it is refused by name behind `where`. */
+td_status td_fields_kind(td_exchange *x, const cJSON *object, const char *where, const char *name, unsigned kinds);
+size_t td_fields_characters(const char *text); /* of valid UTF-8 */
 
 /* ---- chat templates and prompts: prompts.c ------------------------------------------------------------------------------------------------ */
 

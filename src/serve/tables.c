@@ -3,11 +3,13 @@
  * these tables. A field that clients send but that this server cannot honour is either absent here (refused by name) or listed with the values that ask
  * for nothing.
  */
+#include <math.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "serve/serve.h"
+#include "serve/shapes.h"
 
 #define AT(member) ((int)offsetof(td_ask, member))
 #define WHOLE_MAX 2147483647.0
@@ -170,8 +172,8 @@ static td_status take_metadata(td_exchange *x, const td_field *f, const cJSON *v
 {
     int count = 0;
     for (const cJSON *item = value->child; item; item = item->next)
-        if (++count > 16 || !cJSON_IsString(item) || strlen(item->string) > 64 || strlen(item->valuestring) > 512)
-            return td_serve_refuse(x, 400, "invalid_value", f->name, "%s: expected at most 16 strings of at most 512 bytes under names of at most 64", f->name);
+        if (++count > 16 || !cJSON_IsString(item) || td_fields_characters(item->string) > 64 || td_fields_characters(item->valuestring) > 512)
+            return td_serve_refuse(x, 400, "invalid_value", f->name, "%s: expected at most 16 strings of at most 512 characters under names of at most 64", f->name);
     return TD_OK;
 }
 
@@ -195,7 +197,10 @@ static td_status take_thinking(td_exchange *x, const td_field *f, const cJSON *v
     if (!type || (strcmp(type, "enabled") && strcmp(type, "disabled") && strcmp(type, "adaptive")))
         return td_serve_refuse(x, 400, "invalid_value", f->name, "thinking.type: expected \"enabled\", \"disabled\" or \"adaptive\"");
     const cJSON *budget = cJSON_GetObjectItemCaseSensitive(value, "budget_tokens");
-    if (budget && !cJSON_IsNull(budget) && (!cJSON_IsNumber(budget) || !(budget->valuedouble >= 1 && budget->valuedouble <= WHOLE_MAX)))
+    const cJSON *display = cJSON_GetObjectItemCaseSensitive(value, "display");
+    if (display && !cJSON_IsNull(display) && !(cJSON_IsString(display) && !strcmp(display->valuestring, "summarized")))
+        return td_serve_refuse(x, 400, "unsupported_value", f->name, "thinking.display: expected \"summarized\", which is all that is supported (thinking is shown as it is)");
+    if (budget && !cJSON_IsNull(budget) && (!cJSON_IsNumber(budget) || !(budget->valuedouble >= 1 && budget->valuedouble <= WHOLE_MAX) || budget->valuedouble != floor(budget->valuedouble)))
         return td_serve_refuse(x, 400, "invalid_value", f->name, "thinking.budget_tokens: expected an integer of at least 1");
     x->ask.thinking_given = strcmp(type, "adaptive") != 0;
     x->ask.thinking_on = !strcmp(type, "enabled");
@@ -208,6 +213,11 @@ static td_status take_reasoning(td_exchange *x, const td_field *f, const cJSON *
 {
     static const char *const members[] = {"effort", "summary", "generate_summary", NULL};
     TD_TRY(td_fields_only(x, value, f->name, members));
+    for (int i = 1; i <= 2; i++) { /* auto leaves it to the server, which makes none: reasoning is given as it is */
+        const cJSON *summary = cJSON_GetObjectItemCaseSensitive(value, members[i]);
+        if (summary && !cJSON_IsNull(summary) && !(cJSON_IsString(summary) && !strcmp(summary->valuestring, "auto")))
+            return td_serve_refuse(x, 400, "unsupported_value", f->name, "reasoning.%s: expected \"auto\" or nothing: summaries of reasoning are not made", members[i]);
+    }
     const cJSON *effort = cJSON_GetObjectItemCaseSensitive(value, "effort");
     if (!effort || cJSON_IsNull(effort)) return TD_OK;
     if (!cJSON_IsString(effort)) return td_serve_refuse(x, 400, "invalid_type", f->name, "reasoning.effort: expected a string, found %s", td_body_kind(effort));
@@ -240,23 +250,38 @@ static td_status set_schema(td_exchange *x, const char *param, const cJSON *sche
 static td_status take_gbnf(td_exchange *x, const td_field *f, const cJSON *value) { return set_grammar(x, f->name, "gbnf", value->valuestring); }
 static td_status take_schema(td_exchange *x, const td_field *f, const cJSON *value) { return set_schema(x, f->name, value); }
 
+/* {"name", "schema", "strict", "description"}, alone or inside "json_schema". */
+static td_status take_named_schema(td_exchange *x, const td_field *f, const cJSON *value, bool inside)
+{
+    static const char *const members[] = {"name", "schema", "strict", "description", NULL};
+    if (!cJSON_IsObject(value)) return td_serve_refuse(x, 400, "invalid_type", f->name, "%s.json_schema: expected an object, found %s", f->name, td_body_kind(value));
+    if (inside) TD_TRY(td_fields_only(x, value, f->name, members));
+    TD_TRY(td_fields_kind(x, value, f->name, "name", TD_KIND_STRING));
+    TD_TRY(td_fields_kind(x, value, f->name, "description", TD_KIND_STRING));
+    TD_TRY(td_fields_kind(x, value, f->name, "strict", TD_KIND_BOOL));
+    return set_schema(x, f->name, cJSON_GetObjectItemCaseSensitive(value, "schema"));
+}
+
 static td_status take_format(td_exchange *x, const td_field *f, const cJSON *value)
 {
-    static const char *const members[] = {"type", "json_schema", "schema", "name", "strict", "description", "grammar", "regex", NULL};
-    static const char *const schema_members[] = {"name", "schema", "strict", "description", NULL};
-    TD_TRY(td_fields_only(x, value, f->name, members));
-    const char *type = td_fields_string(value, "type");
+    static const char *const types[] = {"text", "json_object", "json_schema", "grammar", "regex"};
+    static const char *const members[][6] = {{"type"}, {"type", "schema"}, {"type", "json_schema", "schema", "name", "strict", "description"}, {"type", "grammar"}, {"type", "regex"}};
+    const char *type = td_fields_string(value, "type"), *own[7] = {NULL};
+    size_t kind = 0;
     if (!type) return td_serve_refuse(x, 400, "missing_required_parameter", f->name, "%s.type: expected a string", f->name);
-    if (!strcmp(type, "text")) return TD_OK;
-    if (!strcmp(type, "grammar")) return set_grammar(x, f->name, "gbnf", td_fields_string(value, "grammar"));
-    if (!strcmp(type, "regex")) return set_grammar(x, f->name, "regex", td_fields_string(value, "regex"));
-    const cJSON *inner = cJSON_GetObjectItemCaseSensitive(value, "json_schema"), *schema = cJSON_GetObjectItemCaseSensitive(value, "schema");
-    if (cJSON_IsObject(inner)) {
-        TD_TRY(td_fields_only(x, inner, f->name, schema_members));
-        schema = cJSON_GetObjectItemCaseSensitive(inner, "schema");
+    while (kind < TD_COUNT(types) && strcmp(type, types[kind])) kind++;
+    if (kind < TD_COUNT(types)) {
+        memcpy(own, members[kind], sizeof members[kind]);
+        TD_TRY(td_fields_only(x, value, f->name, own));
     }
-    if (!strcmp(type, "json_object") && !schema) return set_grammar(x, f->name, "json_object", "");
-    if (!strcmp(type, "json_object") || !strcmp(type, "json_schema")) return set_schema(x, f->name, schema);
+    const cJSON *inner = cJSON_GetObjectItemCaseSensitive(value, "json_schema"), *schema = cJSON_GetObjectItemCaseSensitive(value, "schema");
+    switch (kind) {
+    case 0: return TD_OK;
+    case 1: return schema && !cJSON_IsNull(schema) ? set_schema(x, f->name, schema) : set_grammar(x, f->name, "json_object", "");
+    case 2: return take_named_schema(x, f, inner && !cJSON_IsNull(inner) ? inner : value, inner && !cJSON_IsNull(inner));
+    case 3: return set_grammar(x, f->name, "gbnf", td_fields_string(value, "grammar"));
+    case 4: return set_grammar(x, f->name, "regex", td_fields_string(value, "regex"));
+    }
     return td_serve_refuse(x, 400, "invalid_value", f->name, "%s.type: expected text, json_object, json_schema, grammar or regex, found \"%.40s\"", f->name, type);
 }
 
@@ -345,104 +370,104 @@ static td_status take_nothing(td_exchange *x, const td_field *f, const cJSON *va
     {"repeat_last_n", TD_KIND_INT, -1, WHOLE_MAX, AT(penalty_window), NULL, "Tokens that repetition_penalty looks back over; -1: all, 0: 64."},                 \
     {"presence_penalty", TD_KIND_NUMBER, -2, 2, AT(presence_penalty), NULL, "Subtracted from tokens generated before."},                                       \
     {"frequency_penalty", TD_KIND_NUMBER, -2, 2, AT(frequency_penalty), NULL, "Subtracted as often as a token was generated before."},                         \
-    {"logit_bias", TD_KIND_OBJECT, 0, 0, -1, take_bias, "Token id to a number from -100 to 100 that is added to its logit."},                                  \
+    {"logit_bias", TD_KIND_OBJECT, 0, 0, -1, take_bias, "Token id to a number from -100 to 100 that is added to its logit.", S_BIAS},                                  \
     {"seed", TD_KIND_INT, -EXACT_MAX, EXACT_MAX, AT(seed), take_seed, "Same seed, same tokens, whatever else runs. -1 or absent: random."},                     \
-    {"stop", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_SERVE_STOPS_MAX, -1, take_stop, "A string or up to 16; the text ends before the first match."},              \
+    {"stop", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_SERVE_STOPS_MAX, -1, take_stop, "A string or up to 16; the text ends before the first match.", S_STOP},              \
     {"ignore_eos", TD_KIND_BOOL, 0, 0, AT(ignore_eos), NULL, "Go on after the end token."},                                                                     \
     {"t_max_predict_ms", TD_KIND_INT, 0, WHOLE_MAX, AT(time_max_ms), NULL, "Generation time limit; 0: the server's."},                                          \
     {"n", TD_KIND_INT, 1, TD_CHOICES_MAX, AT(n), NULL, "Completions of each prompt. Default 1."},                                                              \
-    {"cache_prompt", TD_KIND_BOOL, 0, 0, -1, take_true, "Prefixes are always reused; only true is understood."},                                               \
+    {"cache_prompt", TD_KIND_BOOL, 0, 0, -1, take_true, "Prefixes are always reused; only true is understood.", "{'const':true}"},                                               \
     {"return_progress", TD_KIND_BOOL, 0, 0, AT(return_progress), NULL, "Streams tell how far the prompt is read."},                                             \
     {"return_tokens", TD_KIND_BOOL, 0, 0, AT(return_tokens), NULL, "Add the generated token ids."},                                                             \
     {"timings_per_token", TD_KIND_BOOL, 0, 0, AT(timings_per_token), NULL, "Add timings to every chunk of a stream."},                                          \
     {"grammar", TD_KIND_STRING, 0, 1048576, -1, take_gbnf, "GBNF that the text must match."},                                                  \
     {"json_schema", TD_KIND_OBJECT, 0, 0, -1, take_schema, "JSON schema that the text must match."},                                              \
-    {"response_format", TD_KIND_OBJECT, 0, 0, -1, take_format, "text, json_object, json_schema, or {\"type\":\"grammar\"|\"regex\"}."},         \
-    {"stream_options", TD_KIND_OBJECT, 0, 0, -1, take_stream_options, "{\"include_usage\": true} adds a chunk with usage."},                                    \
+    {"response_format", TD_KIND_OBJECT, 0, 0, -1, take_format, "text, json_object, json_schema, or {\"type\":\"grammar\"|\"regex\"}.", S_FORMAT},         \
+    {"stream_options", TD_KIND_OBJECT, 0, 0, -1, take_stream_options, "{\"include_usage\": true} adds a chunk with usage.", S_STREAM_OPTIONS},                                    \
     {"user", TD_KIND_STRING, 0, 1024, AT(user), take_user, "Completions are shared out fairly between users."},                                                \
     {"safety_identifier", TD_KIND_STRING, 0, 1024, -1, take_user, "As user."},                                                                                 \
-    {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or default."}
+    {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or default.", "{'enum':['auto','default','standard_only']}"}
 #define CHAT_FIELDS                                                                                                                                            \
-    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Functions that the model may call."},                                                                  \
-    {"tool_choice", TD_KIND_STRING | TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "none, auto, required, or one function."},                                    \
+    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Functions that the model may call.", S_TOOLS},                                                                  \
+    {"tool_choice", TD_KIND_STRING | TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "none, auto, required, or one function.", S_CHOICE},                                    \
     {"parallel_tool_calls", TD_KIND_BOOL, 0, 0, AT(parallel_tool_calls), NULL, "false: the answer ends after the first call."},                                 \
-    {"reasoning_effort", TD_KIND_STRING, 1, 16, AT(reasoning_effort), take_effort, "Handed to the chat template; \"none\" also sets enable_thinking to false."},\
-    {"reasoning_format", TD_KIND_STRING, 1, 16, AT(reasoning_format), take_reasoning_format, "auto and deepseek: reasoning_content; none: all in content."},     \
+    {"reasoning_effort", TD_KIND_STRING, 1, 16, AT(reasoning_effort), take_effort, "Handed to the chat template; \"none\" also sets enable_thinking to false.", S_EFFORT},\
+    {"reasoning_format", TD_KIND_STRING, 1, 16, AT(reasoning_format), take_reasoning_format, "auto and deepseek: reasoning_content; none: all in content.", "{'enum':['auto','deepseek','none']}"},     \
     {"thinking_budget_tokens", TD_KIND_INT, 1, WHOLE_MAX, AT(thinking_budget), NULL, "Thinking ends after so many tokens."},                                           \
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."}
 
 static const td_field chat[] = {
     MODEL_FIELD, STREAM_FIELD,
-    {"messages", TD_KIND_ARRAY, 1, 65536, AT(messages), NULL, "The conversation."},
+    {"messages", TD_KIND_ARRAY, 1, 65536, AT(messages), NULL, "The conversation.", S_MESSAGES},
     {"max_tokens", TD_KIND_INT, 1, WHOLE_MAX, AT(max_tokens), NULL, "Tokens to generate at most; default: up to the context's end."},
     {"max_completion_tokens", TD_KIND_INT, 1, WHOLE_MAX, AT(max_completion_tokens), NULL, "The newer name of max_tokens."},
     {"logprobs", TD_KIND_BOOL, 0, 0, AT(logprobs), NULL, "Add log-probabilities."},
     {"top_logprobs", TD_KIND_INT, 0, 20, AT(top_logprobs), NULL, "Also of so many best tokens; needs logprobs."},
     MORE_SAMPLING_FIELDS, CHAT_FIELDS,
-    {"modalities", TD_KIND_ARRAY, 0, 8, -1, take_modalities, "[\"text\"]."},
-    {"store", TD_KIND_BOOL, 0, 0, -1, take_false, "Nothing is stored; only false is understood."},
+    {"modalities", TD_KIND_ARRAY, 0, 8, -1, take_modalities, "[\"text\"].", "{'type':'array','maxItems':8,'items':{'const':'text'}}"},
+    {"store", TD_KIND_BOOL, 0, 0, -1, take_false, "Nothing is stored; only false is understood.", "{'const':false}"},
     {"prompt_cache_key", TD_KIND_STRING, 0, 1024, -1, take_nothing, "Prefixes are matched by their tokens, so a hint has nothing to change."},
-    {"verbosity", TD_KIND_STRING, 1, 16, -1, take_verbosity, "Only medium."},
+    {"verbosity", TD_KIND_STRING, 1, 16, -1, take_verbosity, "Only medium.", "{'const':'medium'}"},
     NOT_HERE("audio"), NOT_HERE("function_call"), NOT_HERE("functions"), NOT_HERE("metadata"), NOT_HERE("moderation"), NOT_HERE("prediction"), NOT_HERE("prompt_cache_options"),
     NOT_HERE("prompt_cache_retention"), NOT_HERE("web_search_options"),
     {0}};
 
 static const td_field completions[] = {
     MODEL_FIELD, STREAM_FIELD,
-    {"prompt", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(prompt), NULL, "Text, token ids, or an array of either."},
+    {"prompt", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(prompt), NULL, "Text, token ids, or an array of either.", S_PROMPT},
     {"max_tokens", TD_KIND_INT, 0, WHOLE_MAX, AT(max_tokens), NULL, "Tokens to generate at most; default 16; 0 with echo scores the prompt."},
     {"n_predict", TD_KIND_INT, 0, WHOLE_MAX, AT(max_tokens), NULL, "The same under llama-server's name."},
     {"logprobs", TD_KIND_INT, 0, 20, AT(top_logprobs), take_count_logprobs, "Log-probabilities of the chosen and so many best tokens."},
     {"echo", TD_KIND_BOOL, 0, 0, AT(echo), NULL, "The text begins with the prompt."},
-    {"best_of", TD_KIND_INT, 1, TD_CHOICES_MAX, -1, take_best_of, "Only 1."},
+    {"best_of", TD_KIND_INT, 1, TD_CHOICES_MAX, -1, take_best_of, "Only 1.", "{'const':1}"},
     MORE_SAMPLING_FIELDS,
     NOT_HERE("suffix"),
     {0}};
 
 static const td_field responses[] = {
     MODEL_FIELD, STREAM_FIELD, SAMPLING_FIELDS,
-    {"input", TD_KIND_STRING | TD_KIND_ARRAY, 0, 65536, AT(input), NULL, "Text or items."},
+    {"input", TD_KIND_STRING | TD_KIND_ARRAY, 0, 65536, AT(input), NULL, "Text or items.", S_ITEMS},
     {"instructions", TD_KIND_STRING, 0, TEXT_MAX, AT(instructions), NULL, "The system message."},
     {"max_output_tokens", TD_KIND_INT, 1, WHOLE_MAX, AT(max_tokens), NULL, "Tokens to generate at most."},
-    {"top_logprobs", TD_KIND_INT, 0, 20, -1, take_zero, "Only 0."},
-    {"metadata", TD_KIND_OBJECT, 0, 0, AT(metadata), take_metadata, "Comes back in the response."},
-    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Functions that the model may call."},
-    {"tool_choice", TD_KIND_STRING | TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "none, auto, required, or one function."},
+    {"top_logprobs", TD_KIND_INT, 0, 20, -1, take_zero, "Only 0.", "{'const':0}"},
+    {"metadata", TD_KIND_OBJECT, 0, 0, AT(metadata), take_metadata, "Comes back in the response.", S_METADATA},
+    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Functions that the model may call.", S_FLAT_TOOLS},
+    {"tool_choice", TD_KIND_STRING | TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "none, auto, required, or one function.", S_FLAT_CHOICE},
     {"parallel_tool_calls", TD_KIND_BOOL, 0, 0, AT(parallel_tool_calls), NULL, "false: the answer ends after the first call."},
-    {"reasoning", TD_KIND_OBJECT, 0, 0, -1, take_reasoning, "{\"effort\": ...}."},
-    {"text", TD_KIND_OBJECT, 0, 0, AT(response_format), take_text, "{\"format\": {\"type\": \"text\" | \"json_object\" | \"json_schema\"}}."},
+    {"reasoning", TD_KIND_OBJECT, 0, 0, -1, take_reasoning, "{\"effort\": ...}.", S_REASONING},
+    {"text", TD_KIND_OBJECT, 0, 0, AT(response_format), take_text, "{\"format\": {\"type\": \"text\" | \"json_object\" | \"json_schema\"}}.", S_TEXT_FORMAT},
     {"seed", TD_KIND_INT, -EXACT_MAX, EXACT_MAX, AT(seed), take_seed, "Same seed, same tokens. -1 or absent: random."},
-    {"store", TD_KIND_BOOL, 0, 0, -1, take_false, "Nothing is stored; only false is understood."},
-    {"background", TD_KIND_BOOL, 0, 0, -1, take_false, "Only false."},
-    {"truncation", TD_KIND_STRING, 0, 64, -1, take_truncation, "Only disabled."},
+    {"store", TD_KIND_BOOL, 0, 0, -1, take_false, "Nothing is stored; only false is understood.", "{'const':false}"},
+    {"background", TD_KIND_BOOL, 0, 0, -1, take_false, "Only false.", "{'const':false}"},
+    {"truncation", TD_KIND_STRING, 0, 64, -1, take_truncation, "Only disabled.", "{'const':'disabled'}"},
     {"user", TD_KIND_STRING, 0, 1024, AT(user), take_user, "Completions are shared out fairly between users."},
     {"safety_identifier", TD_KIND_STRING, 0, 1024, -1, take_user, "As user."},
     {"prompt_cache_key", TD_KIND_STRING, 0, 1024, -1, take_nothing, "Prefixes are matched by their tokens, so a hint has nothing to change."},
-    {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or default."},
-    {"stream_options", TD_KIND_OBJECT, 0, 0, -1, take_stream_options, "Understood for its names; usage is always in the last event."},
+    {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or default.", "{'enum':['auto','default','standard_only']}"},
+    {"stream_options", TD_KIND_OBJECT, 0, 0, -1, take_stream_options, "Understood for its names; usage is always in the last event.", S_STREAM_OPTIONS},
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."},
-    {"include", TD_KIND_ARRAY, 0, 0, -1, take_include, "Only an empty array."},
+    {"include", TD_KIND_ARRAY, 0, 0, -1, take_include, "Only an empty array.", "{'type':'array','maxItems':0}"},
     NOT_HERE("access_programs"), NOT_HERE("background_options"), NOT_HERE("context_management"), NOT_HERE("conversation"), NOT_HERE("image"), NOT_HERE("max_tool_calls"), NOT_HERE("moderation"),
     NOT_HERE("previous_response_id"), NOT_HERE("prompt"), NOT_HERE("prompt_cache_options"), NOT_HERE("prompt_cache_retention"),
     {0}};
 
 #define MESSAGES_FIELDS                                                                                                                                        \
     MODEL_FIELD,                                                                                                                                               \
-    {"messages", TD_KIND_ARRAY, 1, 65536, AT(messages), NULL, "The conversation."},                                                                           \
-    {"system", TD_KIND_STRING | TD_KIND_ARRAY, 0, 4096, AT(system), NULL, "The system message: text or text blocks."},                                         \
-    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Tools with an input_schema."},                                                                         \
-    {"tool_choice", TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "{\"type\": \"auto\" | \"any\" | \"tool\" | \"none\"}."},                                     \
-    {"thinking", TD_KIND_OBJECT, 0, 0, -1, take_thinking, "{\"type\": \"enabled\" | \"disabled\"}; sets enable_thinking for the template."},          \
-    {"output_config", TD_KIND_OBJECT, 0, 0, -1, take_output_config, "{\"effort\": ..., \"format\": {\"type\": \"json_schema\", \"schema\": ...}}."},             \
+    {"messages", TD_KIND_ARRAY, 1, 65536, AT(messages), NULL, "The conversation.", S_TURNS},                                                                           \
+    {"system", TD_KIND_STRING | TD_KIND_ARRAY, 0, 4096, AT(system), NULL, "The system message: text or text blocks.", "{'anyOf':[" S_TEXT ",{'type':'array','maxItems':4096,'items':" S_TEXT_BLOCK "}]}"},                                         \
+    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Tools with an input_schema.", S_NAMED_TOOLS},                                                                         \
+    {"tool_choice", TD_KIND_OBJECT, 0, 0, AT(tool_choice), NULL, "{\"type\": \"auto\" | \"any\" | \"tool\" | \"none\"}.", S_NAMED_CHOICE},                                     \
+    {"thinking", TD_KIND_OBJECT, 0, 0, -1, take_thinking, "{\"type\": \"enabled\" | \"disabled\"}; sets enable_thinking for the template.", S_THINKING},          \
+    {"output_config", TD_KIND_OBJECT, 0, 0, -1, take_output_config, "{\"effort\": ..., \"format\": {\"type\": \"json_schema\", \"schema\": ...}}.", S_OUTPUT_CONFIG},             \
     {"cache_control", TD_KIND_OBJECT, 0, 0, -1, take_nothing, "Prefixes are matched by their tokens, so a hint has nothing to change."},                        \
     NOT_HERE("speed"), NOT_HERE("user_profile_id"), NOT_HERE("workspace_id"), NOT_HERE("context_management"), NOT_HERE("mcp_servers")
 
 static const td_field messages[] = {
     MESSAGES_FIELDS, STREAM_FIELD, SAMPLING_FIELDS,
     {"max_tokens", TD_KIND_INT, 1, WHOLE_MAX, AT(max_tokens), NULL, "Tokens to generate at most."},
-    {"stop_sequences", TD_KIND_ARRAY, 0, TD_SERVE_STOPS_MAX, -1, take_stop, "Strings that end the text."},
-    {"metadata", TD_KIND_OBJECT, 0, 0, -1, take_user_metadata, "{\"user_id\": ...}: completions are shared out fairly between users."},
-    {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or standard_only."},
+    {"stop_sequences", TD_KIND_ARRAY, 0, TD_SERVE_STOPS_MAX, -1, take_stop, "Strings that end the text.", S_STOPS},
+    {"metadata", TD_KIND_OBJECT, 0, 0, -1, take_user_metadata, "{\"user_id\": ...}: completions are shared out fairly between users.", S_USER_METADATA},
+    {"service_tier", TD_KIND_STRING, 0, 64, -1, take_tier, "auto or standard_only.", "{'enum':['auto','default','standard_only']}"},
     NOT_HERE("container"), NOT_HERE("diagnostics"), NOT_HERE("inference_geo"),
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."},
     {0}};
@@ -451,10 +476,10 @@ static const td_field count_tokens[] = {MESSAGES_FIELDS, {0}};
 
 static const td_field embeddings[] = {
     MODEL_FIELD,
-    {"input", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(input), NULL, "Text, token ids, or an array of either."},
-    {"encoding_format", TD_KIND_STRING, 1, 16, -1, take_encoding, "float (default) or base64 (little-endian float32)."},
+    {"input", TD_KIND_STRING | TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(input), NULL, "Text, token ids, or an array of either.", S_INPUT_TEXT},
+    {"encoding_format", TD_KIND_STRING, 1, 16, -1, take_encoding, "float (default) or base64 (little-endian float32).", "{'enum':['float','base64']}"},
     {"dimensions", TD_KIND_INT, 1, WHOLE_MAX, AT(dimensions), NULL, "Only the model's own width."},
-    {"pooling", TD_KIND_STRING, 1, 16, -1, take_pooling, "last (default) or mean of the final hidden states; the vector has length 1."},
+    {"pooling", TD_KIND_STRING, 1, 16, -1, take_pooling, "last (default) or mean of the final hidden states; the vector has length 1.", "{'enum':['last','mean']}"},
     {"user", TD_KIND_STRING, 0, 1024, AT(user), take_user, "Work is shared out fairly between users."},
     {0}};
 
@@ -466,14 +491,14 @@ static const td_field tokenize[] = {
     {"with_pieces", TD_KIND_BOOL, 0, 0, AT(with_pieces), NULL, "Answer with {id, piece} for each token."},
     {0}};
 
-static const td_field detokenize[] = {MODEL_FIELD, {"tokens", TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(tokens), NULL, "Token ids."}, {0}};
+static const td_field detokenize[] = {MODEL_FIELD, {"tokens", TD_KIND_ARRAY, 0, TD_BODY_VALUES_MAX, AT(tokens), NULL, "Token ids.", "{'type':'array','items':" S_TOKEN "}"}, {0}};
 
 static const td_field apply_template[] = {
     MODEL_FIELD,
-    {"messages", TD_KIND_ARRAY, 1, 65536, AT(messages), NULL, "The conversation."},
-    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Functions that the model may call."},
+    {"messages", TD_KIND_ARRAY, 1, 65536, AT(messages), NULL, "The conversation.", S_MESSAGES},
+    {"tools", TD_KIND_ARRAY, 0, 128, AT(tools), NULL, "Functions that the model may call.", S_TOOLS},
     {"add_generation_prompt", TD_KIND_BOOL, 0, 0, AT(add_generation_prompt), NULL, "End with the beginning of the assistant's turn. Default true."},
-    {"reasoning_effort", TD_KIND_STRING, 1, 16, AT(reasoning_effort), take_effort, "As in chat."},
+    {"reasoning_effort", TD_KIND_STRING, 1, 16, AT(reasoning_effort), take_effort, "As in chat.", S_EFFORT},
     {"chat_template_kwargs", TD_KIND_OBJECT, 0, 0, AT(template_kwargs), NULL, "Further variables for the chat template."},
     {0}};
 

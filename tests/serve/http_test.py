@@ -373,7 +373,7 @@ def description_and_page():
                 status = s.request(method.upper(), path.replace("{model}", "default"), b"{}" if method == "post" else None)[0]
                 assert status == (200 if method == "get" else 400), (path, status)
                 if method == "post":
-                    schema = what["requestBody"]["content"]["application/json"]["schema"]
+                    schema = told["components"]["schemas"][what["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]]
                     assert schema["additionalProperties"] is False and set(schema["required"]) <= set(schema["properties"])
                     status, answer = s.post(path, {"no_such_field": 1})
                     assert status == 400 and "no_such_field" in answer["error"]["message"], path

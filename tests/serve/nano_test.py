@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import re
 import sys
 import threading
 import time
@@ -79,7 +80,6 @@ def stops_and_limits(s):
 
 
 def grammars_hold(s):
-    import re
     ask = {"prompt": "Question: What is 17 + 25?\nAnswer:", "max_tokens": 60, "seed": 3, "temperature": 1.5}
     for form, fits in (({"grammar": 'root ::= " " ("yes" | "no") "!"'}, lambda t: t in (" yes!", " no!")),
                        ({"response_format": {"type": "regex", "regex": "[0-9]{3}-[a-f]{2}"}}, lambda t: re.fullmatch("[0-9]{3}-[a-f]{2}", t)),
@@ -148,9 +148,19 @@ def chat_or_why_not(s):
         assert "".join(e["choices"][0]["delta"].get(part) or "" for e in streamed[:-1]) == (answer["choices"][0]["message"].get(part) or "")
 
 
+def readme_requests_work(s):
+    """The README's three requests, as they stand there."""
+    text = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
+    found = re.findall(r"    curl (-N )?http://127\.0\.0\.1:8080(\S+) -d '(.*)'", text)
+    assert len(found) == 3, found
+    for _, path, body in found:
+        status, data, _ = s.request("POST", path, body.encode(), {"Content-Type": "application/x-www-form-urlencoded"})
+        assert status == 200 and len(data) > 200, (path, status, data[:300])
+
+
 def main():
     failed = 0
-    tests = [same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not]
+    tests = [readme_requests_work, same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not]
     with Server([sys.argv[1], "serve"]) as s:
         for function in tests:
             start = time.time()
