@@ -8,17 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/random.h"
+#include "measure.h"
 #include "options.h"
 #include "verbs.h"
 
 enum { LIST_MAX = 16, PREFILL_TOKENS = 512, BATCH_MAX = 1024 };
 
 typedef struct {
-    const char *batches, *contexts;
+    const char *batches, *contexts, *predict;
     int tokens, prefill, repeat;
     bool json;
+    float link_us;
     td_engine_options engine;
     td_model_options model;
 } settings;
@@ -57,82 +57,6 @@ static limits measure_limits(void)
     return l;
 }
 
-typedef struct { double seconds; long long tokens; bool fine; } timing;
-
-/* Random prompts, different for every request, so that nothing is reused. */
-static void fill_prompt(int32_t *ids, size_t count, int vocab, uint64_t seed)
-{
-    for (size_t i = 0; i < count; i++) ids[i] = (int32_t)(td_random_at(seed, i) % (uint64_t)vocab);
-}
-
-/* Starts `batch` requests of `context` prompt tokens (at least 1), waits until each has its first token, then times the rest. */
-static timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed)
-{
-    timing result = {0};
-    size_t prompt = context > 0 ? (size_t)context : 1;
-    int32_t *ids = malloc(prompt * sizeof *ids);
-    td_request **requests = calloc((size_t)batch, sizeof *requests);
-    td_event event;
-    int started = 0;
-    bool fine = ids && requests;
-    for (; fine && started < batch; started++) {
-        fill_prompt(ids, prompt, vocab, seed + (uint64_t)started);
-        td_request_options options = {.tokens = ids, .tokens_count = prompt, .max_tokens = tokens, .ignore_eos = true};
-        if (td_request_submit(engine, &options, &requests[started]) < 0) {
-            failed();
-            fine = false;
-            break;
-        }
-    }
-    long long already = 0;
-    double longest_ms = 0;
-    for (int i = 0; fine && i < started; i++) { /* the last one to get its first token starts the clock */
-        fine = td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
-    }
-    int64_t start = td_now_ns();
-    for (int i = 0; fine && i < started; i++)
-        while (td_request_next(requests[i], 0, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) already++;
-    for (int i = 0; fine && i < started; i++) {
-        while (td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) {}
-        result.tokens += event.generated_tokens - 1;
-        longest_ms = event.decode_ms > longest_ms ? event.decode_ms : longest_ms;
-        fine = event.finish == TD_FINISH_LENGTH;
-        if (!fine) fprintf(stderr, "tandem: bench: a request ended early: %s\n", event.finish == TD_FINISH_ERROR ? event.message : "context or KV cache too small");
-    }
-    result.seconds = td_seconds_since(start);
-    if (result.tokens > already) {
-        result.tokens -= already;
-    } else { /* over before the clock started: the engine's own */
-        result.seconds = longest_ms * 1e-3;
-    }
-    result.fine = fine && result.tokens > 0 && result.seconds > 0;
-    for (int i = 0; i < started; i++) td_request_free(requests[i]);
-    free(requests);
-    free(ids);
-    return result;
-}
-
-static timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed)
-{
-    timing result = {.tokens = tokens};
-    int32_t *ids = malloc((size_t)tokens * sizeof *ids);
-    td_request *request;
-    td_event event = {0};
-    if (!ids) return result;
-    fill_prompt(ids, (size_t)tokens, vocab, seed);
-    td_request_options options = {.tokens = ids, .tokens_count = (size_t)tokens, .max_tokens = 1, .ignore_eos = true};
-    int64_t start = td_now_ns();
-    if (td_request_submit(engine, &options, &request) < 0) {
-        failed();
-    } else {
-        result.fine = td_request_next(request, -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
-        result.seconds = td_seconds_since(start);
-        td_request_free(request);
-    }
-    free(ids);
-    return result;
-}
-
 /* Weight bytes that a step of `rows` tokens reads when experts are chosen evenly: all dense ones, and the expected share of experts that anyone chose. */
 static double step_weight_bytes(const td_model_info *info, double rows)
 {
@@ -146,19 +70,27 @@ static double step_weight_bytes(const td_model_info *info, double rows)
     return always - share * expert_bytes + touched * expert_bytes;
 }
 
-static int by_value(const void *a, const void *b)
+typedef struct { double rate, low, high; } prediction;
+
+/* What the calibration says of a row; rate 0 without --predict. The context grows while tokens are timed: its middle counts. */
+static bool predict(const settings *s, const td_model_info *info, const td_engine_stats *stats, const char *phase, int batch, int context, prediction *out)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
+    char deployment[32], *json;
+    int workers = s->engine.ffn != NULL;
+    *out = (prediction){0};
+    if (!s->predict) return true;
+    for (const char *at = s->engine.ffn; at && *at; at++) workers += *at == ',';
+    snprintf(deployment, sizeof deployment, workers ? "1A%dF" : "colocated", workers);
+    bool decode = !strcmp(phase, "decode");
+    td_plan_options o = {.model = info->path, .calibration = s->predict, .phase = phase, .weights = info->dtype, .kv = s->engine.kv_dtype, .deploy = deployment, .threads = stats->threads, .link_us = s->link_us,
+                         .format = "json", .batch = decode ? batch : 1, .context = decode ? (context > 0 ? context : 1) + s->tokens / 2.0 : batch};
+    if (td_plan(TD_PLAN_PREDICT, &o, &json) < 0) return failed(), false;
+    *out = (prediction){json_number(json, "\"tokens_per_s\":"), json_number(json, "\"low\":"), json_number(json, "\"high\":")};
+    td_free(json);
+    return true;
 }
 
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, by_value);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
-static void print_row(const settings *s, const td_model_info *info, const td_engine_stats *stats, const limits *l, const char *phase, int batch, int context, double rate, bool *first)
+static bool print_row(const settings *s, const td_model_info *info, const td_engine_stats *stats, const limits *l, const char *phase, int batch, int context, double rate, bool *first)
 {
     bool decode = !strcmp(phase, "decode");
     double rows = decode ? batch : (stats ? 512.0 : batch);
@@ -166,18 +98,25 @@ static void print_row(const settings *s, const td_model_info *info, const td_eng
     double kv = decode ? (double)info->kv_bytes_per_token * batch * (context + s->tokens / 2.0) : 0;
     double bytes = step_weight_bytes(info, decode ? batch : rows) + kv;
     double flops = 2.0 * (double)info->active_bytes / ((double)info->weight_bytes / (double)info->parameters) * rate;
+    prediction p;
     bool integer = info->dtype[0] == 'q';
+    if (!predict(s, info, stats, phase, batch, context, &p)) return false;
     double peak = integer ? l->int8_gops : l->f32_gflops;
     if (s->json) {
         printf("%s\n  {\"model\":\"%s\",\"dtype\":\"%s\",\"phase\":\"%s\",\"batch\":%d,\"context\":%d,\"threads\":%d,\"isa\":\"%s\",\"tokens_per_s\":%.3f,\"bytes_per_step\":%.0f,\"gb_per_s\":%.3f,"
-               "\"machine_gb_per_s\":%.3f,\"flops_per_step\":%.0f,\"gflop_per_s\":%.2f,\"machine_gflop_per_s\":%.1f}",
+               "\"machine_gb_per_s\":%.3f,\"flops_per_step\":%.0f,\"gflop_per_s\":%.2f,\"machine_gflop_per_s\":%.1f",
                *first ? "[" : ",", info->name, info->dtype, phase, batch, context, stats->threads, stats->isa, rate, bytes, bytes * steps * 1e-9, l->read_gbs, flops / (steps + 1e-12), flops * 1e-9, peak);
+        if (s->predict) printf(",\"predicted\":%.3f,\"low\":%.3f,\"high\":%.3f", p.rate, p.low, p.high);
+        printf("}");
         *first = false;
     } else {
-        printf("%-8s %6d %8d %12.2f %9.2f %5.0f %% %11.1f %5.0f %%\n", phase, batch, context, rate, bytes * steps * 1e-9, l->read_gbs > 0 ? 100 * bytes * steps * 1e-9 / l->read_gbs : 0, flops * 1e-9,
+        printf("%-8s %6d %8d %12.2f %9.2f %5.0f %% %11.1f %5.0f %%", phase, batch, context, rate, bytes * steps * 1e-9, l->read_gbs > 0 ? 100 * bytes * steps * 1e-9 / l->read_gbs : 0, flops * 1e-9,
                peak > 0 ? 100 * flops * 1e-9 / peak : 0);
+        if (s->predict) printf(" %12.2f %12.2f .. %-9.2f %+6.1f %%", p.rate, p.low, p.high, 100 * (p.rate / rate - 1));
+        printf("\n");
     }
     fflush(stdout);
+    return true;
 }
 
 static int run_table(const settings *s, const td_model *model, td_engine *engine, const int *batches, int batch_count, const int *contexts, int context_count)
@@ -190,14 +129,14 @@ static int run_table(const settings *s, const td_model *model, td_engine *engine
     double rates[64];
     if (!s->json) {
         printf("%s %s, %s, %d threads; this machine reads %.1f GB/s, %.0f GFLOP/s f32, %.0f Gop/s int8\n", info->name, info->dtype, stats.isa, stats.threads, l.read_gbs, l.f32_gflops, l.int8_gops);
-        printf("%-8s %6s %8s %12s %9s %7s %11s %7s\n", "phase", "batch", "context", "tokens/s", "GB/s", "of max", "GFLOP/s", "of max");
+        printf("%-8s %6s %8s %12s %9s %7s %11s %7s%s\n", "phase", "batch", "context", "tokens/s", "GB/s", "of max", "GFLOP/s", "of max", s->predict ? "    predicted   nine of ten within           error" : "");
     }
     for (int r = -1; r < s->repeat; r++) { /* one more before, to warm up */
         timing t = time_prefill(engine, info->vocab_size, s->prefill, 77 + (uint64_t)(r + 1));
         if (!t.fine) return EXIT_FAILED;
         if (r >= 0) rates[r] = (double)t.tokens / t.seconds;
     }
-    print_row(s, info, &stats, &l, "prefill", s->prefill, 0, median(rates, s->repeat), &first);
+    if (!print_row(s, info, &stats, &l, "prefill", s->prefill, 0, median(rates, s->repeat), &first)) return EXIT_FAILED;
     for (int c = 0; c < context_count; c++)
         for (int b = 0; b < batch_count; b++) {
             for (int r = 0; r < s->repeat; r++) {
@@ -205,7 +144,7 @@ static int run_table(const settings *s, const td_model *model, td_engine *engine
                 if (!t.fine) return EXIT_FAILED;
                 rates[r] = (double)t.tokens / t.seconds;
             }
-            print_row(s, info, &stats, &l, "decode", batches[b], contexts[c], median(rates, s->repeat), &first);
+            if (!print_row(s, info, &stats, &l, "decode", batches[b], contexts[c], median(rates, s->repeat), &first)) return EXIT_FAILED;
         }
     if (s->json) printf("\n]\n");
     return EXIT_DONE;
@@ -220,6 +159,8 @@ int verb_bench(int argc, char **argv)
         {"--tokens", "-n", OPTION_INT, &s.tokens, 1, 100000, "N", "tokens to time per request (default 32)"},
         {"--prefill", NULL, OPTION_INT, &s.prefill, 1, 1000000, "N", "prompt tokens to time (default 512)"},
         {"--repeat", "-r", OPTION_INT, &s.repeat, 1, 64, "N", "runs per row; the median is shown (default 3)"},
+        {"--predict", NULL, OPTION_TEXT, &s.predict, 0, 0, "FILE", "the planner's prediction beside each row; FILE: 'tandem plan --calibrate FILE'"},
+        {"--link-us", NULL, OPTION_FLOAT, &s.link_us, 0, 1e6, "US", "for --predict with workers: one-way delay of the link (default 0)"},
         {"--json", NULL, OPTION_FLAG, &s.json, 0, 0, NULL, "as JSON"},
         {"--threads", "-t", OPTION_INT, &s.engine.threads, 0, 256, "N", "arithmetic threads (0: one per core)"},
         {"--prefill-chunk", NULL, OPTION_INT, &s.engine.prefill_chunk, 0, 16384, "N", "prompt tokens per step (0: 512)"},

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "measure.h"
 #include "verbs.h"
 
 static const char help[] =
@@ -12,7 +14,8 @@ static const char help[] =
     "       tandem plan --paper             the Step-3 paper's tables and figures, recomputed beside the printed values\n"
     "       tandem plan MODEL --cost        bytes, FLOPs, roofline and ideal dollars of one token\n"
     "       tandem plan MODEL --simulate    requests in virtual time: latency percentiles, utilisation, where the time goes\n"
-    "       tandem plan --calibrate FILE --from bench.json     fit this machine from measured rows and keep the fit in FILE\n"
+    "       tandem plan --calibrate FILE    measure this machine (about three minutes, nothing else running), fit its step times, keep the fit in FILE\n"
+    "       tandem plan --calibrate FILE --from bench.json     the same from rows measured before or elsewhere (docs/planning.md)\n"
     "       tandem plan MODEL --predict --calibration FILE --batch N --context N --threads N\n"
     "       tandem plan --list-models | --list-hardware\n\n"
     "MODEL is a name ('step3', 'deepseek-v3', ...), a folder with config.json, a config.json or a GGUF file.\n\n"
@@ -22,7 +25,7 @@ static const char help[] =
     "  --context N               tokens of context, on average (default 8192)\n"
     "  --tpot 50ms               time per output token to meet (default 50ms)\n"
     "  --kv fp8|bf16|4bit        precision of the KV cache (default fp8)\n"
-    "  --weights fp8|bf16|4bit   precision of weights (default fp8; --predict: the dtype of the rows)\n"
+    "  --weights fp8|bf16|4bit   precision of weights (default fp8; --calibrate: q8_0; --predict: the dtype of the rows)\n"
     "  --deploy a=16xh20,f=8xh800,m=3     judge this deployment; c=32xh800 is colocated; several sizes a side: a=8xh20+8xh800\n"
     "  --devices-max N           largest deployment to look at (default 256)\n"
     "  --ideal                   datasheet hardware without overheads\n"
@@ -88,6 +91,14 @@ static const option *known(const char *name)
     return NULL;
 }
 
+static void forget(char *rows, char *folder)
+{
+    if (getenv("TD_KEEP")) return;
+    if (rows) unlink(rows);
+    free(rows);
+    remove_folder(folder);
+}
+
 int verb_plan(int argc, char **argv)
 {
     td_plan_options into = {.format = "text"};
@@ -120,8 +131,15 @@ int verb_plan(int argc, char **argv)
         } else if (number(o, argv[++i], &into)) return EXIT_USAGE;
     }
     if (into.model && (task == TD_PLAN_PAPER || task == TD_PLAN_MODELS || task == TD_PLAN_HARDWARE || task == TD_PLAN_CALIBRATE)) return wrong("expected no model for what was asked", into.model);
-    char *out;
-    if (td_plan(task, &into, &out) < 0) {
+    char *out, *rows = NULL, *folder = NULL;
+    if (task == TD_PLAN_CALIBRATE && !into.from) {
+        int status = into.calibration[0] ? measure_machine(into.weights, into.threads, &rows, &folder) : EXIT_DONE;
+        into.from = rows;
+        if (status) return forget(rows, folder), status;
+    }
+    td_status done = td_plan(task, &into, &out);
+    forget(rows, folder);
+    if (done < 0) {
         fprintf(stderr, "tandem plan: %s\n", td_error());
         return EXIT_FAILED;
     }

@@ -373,6 +373,7 @@ typedef enum {
     TD_PLAN_COST,      /* bytes, FLOPs, roofline and ideal dollars of one token */
     TD_PLAN_SIMULATE,  /* requests replayed in virtual time through deploy, or through the cheapest deployment */
     TD_PLAN_CALIBRATE, /* fits measured rows (from) and writes calibration; see docs/planning.md */
+    TD_PLAN_CURVES,    /* times the engine's matrix products at 1 to 512 rows here (weights: the type, default q8_0; threads: at most), as the "curves" of a rows file */
     TD_PLAN_PREDICT,   /* tokens per second of one configuration on the calibrated machine, with its error bar */
     TD_PLAN_MODELS,    /* lists the models known by name */
     TD_PLAN_HARDWARE   /* the hardware table, in the form that hardware_file takes */

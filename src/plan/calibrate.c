@@ -12,10 +12,12 @@
 #include "base/file.h"
 #include "base/threads.h"
 
+enum { WIRE = 6 };
+
 static void features(const plan_measured *r, double x[PLAN_FEATURES])
 {
     double t = fmax(r->threads, 1);
-    double values[PLAN_FEATURES] = {1, r->batch, r->bytes, r->bytes / t, r->flops, r->flops / t, r->wire_s};
+    double values[PLAN_FEATURES] = {1, r->batch, r->bytes, r->bytes / t, r->flops, r->flops / t, r->wire_s, r->product_s, r->layers, r->row_elements / t};
     memcpy(x, values, sizeof values);
 }
 
@@ -25,6 +27,44 @@ double plan_fit_seconds(const plan_fit *fit, const plan_measured *what)
     features(what, x);
     for (int i = 0; i < PLAN_FEATURES; i++) sum += fit->c[i] * x[i];
     return sum;
+}
+
+/* ---- curves ---- */
+
+/* The curve of a type for a number of threads; NULL and *other when there are only other numbers of threads. */
+static const plan_curve *curve_for(const plan_calibration *c, const char *dtype, int threads, const plan_curve **other)
+{
+    *other = NULL;
+    for (int i = 0; i < c->curve_count; i++) {
+        if (strcmp(c->curves[i].dtype, dtype)) continue;
+        if (c->curves[i].threads == threads) return &c->curves[i];
+        *other = &c->curves[i];
+    }
+    return NULL;
+}
+
+td_status plan_measured_work(const plan_model *model, const plan_precision *precision, const char *phase, const char *dtype, const plan_calibration *curves, plan_measured *what)
+{
+    const double piece = 512; /* prompt tokens of a step */
+    bool decode = !strcmp(phase, "decode");
+    const plan_curve *other, *curve = curve_for(curves, dtype, (int)what->threads, &other);
+    double tokens = decode ? what->batch : what->batch * what->context;
+    plan_precision p = *precision;
+    plan_model m = *model;
+    if (!curve && other) return td_fail(TD_E_NOT_FOUND, "calibration: expected the curve of %s with %.0f threads, found it with %d", dtype, what->threads, other->threads);
+    what->layers = m.layers;
+    what->row_elements = tokens * m.layers * m.hidden;
+    if (curve) { /* weights are in the curve */
+        double steps = decode ? 1 : tokens / fmin(tokens, piece);
+        what->product_s = decode ? plan_curve_seconds(curve, &m, tokens, tokens) : steps * plan_curve_seconds(curve, &m, fmin(tokens, piece), 0) + plan_curve_at(curve, what->batch) * m.vocab * m.hidden;
+        what->layers *= decode ? 1 : steps;
+        p.attention_weight_bytes = p.ffn_weight_bytes = p.head_weight_bytes = 0;
+        m.attention_weight_bytes = m.ffn_weight_bytes = m.head_weight_bytes = 0;
+    }
+    if (decode) plan_step_work(&m, &p, what->batch, what->context, &what->bytes, &what->flops);
+    else plan_prompt_work(&m, &p, what->batch, what->context, &what->bytes, &what->flops);
+    if (curve) what->flops = tokens * plan_token_cost(&m, &p, decode ? what->context : what->context / 2, false).core_flops;
+    return TD_OK;
 }
 
 /* ---- rows ---- */
@@ -43,7 +83,7 @@ static const char *word(const cJSON *row, const char *key, const char *fallback)
     return cJSON_IsString(item) && strlen(item->valuestring) < 64 && !strpbrk(item->valuestring, "|\"\\\n") ? item->valuestring : fallback;
 }
 
-static td_status row_read(const char *path, int index, const cJSON *row, const plan_precision *precision, plan_measured *out)
+static td_status row_read(const char *path, int index, const cJSON *row, const plan_precision *precision, const plan_calibration *curves, plan_measured *out)
 {
     plan_measured r = {.threads = 1};
     double rate;
@@ -61,8 +101,7 @@ static td_status row_read(const char *path, int index, const cJSON *row, const p
     double link_us = 0;
     plan_model model;
     if (plan_model_find(word(row, "model", "?"), &model) == TD_OK) { /* the same arithmetic as a later prediction */
-        if (strcmp(phase, "decode")) plan_prompt_work(&model, precision, r.batch, r.context, &r.bytes, &r.flops);
-        else plan_step_work(&model, precision, r.batch, r.context, &r.bytes, &r.flops);
+        TD_TRY(plan_measured_work(&model, precision, phase, word(row, "dtype", "any"), curves, &r));
         if (number(row, "link_us", 0, 1e9, &link_us)) r.wire_s = 2e-6 * link_us * model.layers; /* out and back, every layer */
     } else if (!number(row, "bytes_per_step", 0, 1e18, &r.bytes) || !number(row, "flops_per_step", 0, 1e21, &r.flops))
         return td_context(TD_E_FORMAT, "file %s row %d: no bytes_per_step and flops_per_step, and its model cannot be read", path, index + 1);
@@ -70,7 +109,36 @@ static td_status row_read(const char *path, int index, const cJSON *row, const p
     return TD_OK;
 }
 
-td_status plan_measured_read(const char *path, const plan_precision *precision, plan_measured **out, int *count)
+static bool curve_read(const cJSON *item, plan_curve *c)
+{
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(item, "rows"), *seconds = cJSON_GetObjectItemCaseSensitive(item, "seconds_per_weight");
+    const char *dtype = word(item, "dtype", "");
+    double threads;
+    c->count = cJSON_GetArraySize(rows);
+    if (strlen(dtype) < 2 || strlen(dtype) >= sizeof c->dtype || !number(item, "threads", 1, 4096, &threads) || c->count < 1 || c->count > PLAN_CURVE_POINTS_MAX || cJSON_GetArraySize(seconds) != c->count) return false;
+    snprintf(c->dtype, sizeof c->dtype, "%s", dtype);
+    c->threads = (int)threads;
+    for (int i = 0; i < c->count; i++) {
+        const cJSON *r = cJSON_GetArrayItem(rows, i), *s = cJSON_GetArrayItem(seconds, i);
+        if (!cJSON_IsNumber(r) || !cJSON_IsNumber(s) || !(r->valuedouble >= 1 && r->valuedouble <= 1e9) || !(s->valuedouble > 0 && s->valuedouble < 1) || (i && r->valuedouble <= c->rows[i - 1])) return false;
+        c->rows[i] = r->valuedouble, c->seconds[i] = s->valuedouble;
+    }
+    return true;
+}
+
+/* "curves" of a rows file or a calibration; none is fine. */
+static td_status curves_read(const char *path, const cJSON *root, plan_calibration *out)
+{
+    const cJSON *list = cJSON_IsObject(root) ? cJSON_GetObjectItemCaseSensitive(root, "curves") : NULL, *item;
+    out->curve_count = 0;
+    if (!list) return TD_OK;
+    cJSON_ArrayForEach(item, list)
+        if (out->curve_count == PLAN_CURVES_MAX || !curve_read(item, &out->curves[out->curve_count++]))
+            return td_fail(TD_E_FORMAT, "file %s: expected at most %d curves of 'dtype', 'threads', ascending 'rows' and 'seconds_per_weight', found a curve %d that is not one", path, (int)PLAN_CURVES_MAX, out->curve_count);
+    return TD_OK;
+}
+
+td_status plan_measured_read(const char *path, const plan_precision *precision, plan_calibration *curves, plan_measured **out, int *count)
 {
     char *text;
     size_t bytes;
@@ -79,14 +147,15 @@ td_status plan_measured_read(const char *path, const plan_precision *precision, 
     free(text);
     const cJSON *list = cJSON_IsArray(root) ? root : cJSON_GetObjectItemCaseSensitive(root, "rows"), *row;
     int n = cJSON_GetArraySize(list), i = 0;
-    td_status status = TD_OK;
+    td_status status = curves_read(path, root, curves);
     plan_measured *rows = NULL;
-    if (!cJSON_IsArray(list) || n < 1 || n > PLAN_ROWS_MAX) status = td_fail(TD_E_FORMAT, "file %s: expected a JSON list of 1 to %d measured rows (docs/planning.md)", path, (int)PLAN_ROWS_MAX);
+    if (status < 0) {}
+    else if (!cJSON_IsArray(list) || n < 1 || n > PLAN_ROWS_MAX) status = td_fail(TD_E_FORMAT, "file %s: expected a JSON list of 1 to %d measured rows (docs/planning.md)", path, (int)PLAN_ROWS_MAX);
     else if (!(rows = calloc((size_t)n, sizeof *rows))) status = td_fail(TD_E_MEMORY, "no memory for %d rows", n);
     else
         cJSON_ArrayForEach(row, list) {
             if (status < 0) break;
-            status = row_read(path, i, row, precision, &rows[i]);
+            status = row_read(path, i, row, precision, curves, &rows[i]);
             i++;
         }
     cJSON_Delete(root);
@@ -135,6 +204,7 @@ static void solve(const plan_measured *rows, const int *use, int n, int skip, do
         if (moved < 1e-12) break;
     }
     for (int a = 0; a < PLAN_FEATURES; a++) c[a] = scale[a] > 0 ? z[a] / sqrt(scale[a]) : 0;
+    if (scale[WIRE] <= 0) c[WIRE] = 1; /* no row had a delay: with one micro-batch it is waited for in full */
 }
 
 static int ascending(const void *a, const void *b)
@@ -175,7 +245,8 @@ td_status plan_calibrate(const plan_measured *rows, int count, plan_calibration 
     int *use = malloc((size_t)TD_MAX(1, count) * sizeof *use);
     bool *done = calloc((size_t)TD_MAX(1, count), sizeof *done);
     td_status status = use && done ? TD_OK : td_fail(TD_E_MEMORY, "no memory for %d rows", count);
-    plan_calibration c = {.count = 0};
+    plan_calibration c = *out;
+    c.count = 0;
     for (int i = 0; i < count && status == TD_OK; i++) {
         int n = 0;
         if (done[i]) continue;
@@ -191,13 +262,29 @@ td_status plan_calibrate(const plan_measured *rows, int count, plan_calibration 
 
 /* ---- the file ---- */
 
-#define CALIBRATION_FORMAT "tandem-calibration-1"
+#define CALIBRATION_FORMAT "tandem-calibration-2"
+
+void plan_curves_json(const plan_calibration *c, td_buffer *out)
+{
+    td_buffer_text(out, "[");
+    for (int i = 0; i < c->curve_count; i++) {
+        const plan_curve *v = &c->curves[i];
+        td_buffer_format(out, "%s\n{\"dtype\":\"%s\",\"threads\":%d,\"rows\":[", i ? "," : "", v->dtype, v->threads);
+        for (int k = 0; k < v->count; k++) td_buffer_format(out, "%s%.9g", k ? "," : "", v->rows[k]);
+        td_buffer_text(out, "],\"seconds_per_weight\":[");
+        for (int k = 0; k < v->count; k++) td_buffer_format(out, "%s%.5g", k ? "," : "", v->seconds[k]);
+        td_buffer_text(out, "]}");
+    }
+    td_buffer_text(out, "]");
+}
 
 static void calibration_json(const plan_calibration *c, const char *from, td_buffer *out)
 {
     td_buffer_format(out, "{\"format\":\"%s\",\"cores\":%d,\"from\":", CALIBRATION_FORMAT, td_cores_usable());
     td_buffer_json(out, from, strlen(from));
-    td_buffer_text(out, ",\"features\":[\"1\",\"batch\",\"bytes\",\"bytes/threads\",\"flops\",\"flops/threads\",\"wire_s\"],\"fits\":[");
+    td_buffer_text(out, ",\"features\":[\"1\",\"batch\",\"bytes\",\"bytes/threads\",\"flops\",\"flops/threads\",\"wire_s\",\"product_s\",\"layers\",\"row_elements/threads\"],\"curves\":");
+    plan_curves_json(c, out);
+    td_buffer_text(out, ",\"fits\":[");
     for (int i = 0; i < c->count; i++) {
         const plan_fit *f = &c->fits[i];
         td_buffer_text(out, i ? ",\n{\"key\":" : "\n{\"key\":");
@@ -262,8 +349,10 @@ td_status plan_calibration_read(const char *path, plan_calibration *out)
     bool good = cJSON_IsString(format) && !strcmp(format->valuestring, CALIBRATION_FORMAT) && cJSON_IsArray(fits) && cJSON_GetArraySize(fits) >= 1 && cJSON_GetArraySize(fits) <= PLAN_FITS_MAX;
     if (good)
         cJSON_ArrayForEach(item, fits) good = good && fit_read(item, &c.fits[c.count++]);
+    td_status curves = curves_read(path, root, &c);
     cJSON_Delete(root);
     if (!good) return td_fail(TD_E_FORMAT, "file %s: expected a calibration (\"format\":\"%s\") as 'tandem plan --calibrate' writes it", path, CALIBRATION_FORMAT);
+    TD_TRY(curves);
     *out = c;
     return TD_OK;
 }
@@ -274,12 +363,18 @@ td_status plan_calibration_report(const plan_calibration *calibration, bool json
         calibration_json(calibration, "", out);
         return td_buffer_status(out);
     }
-    td_buffer_format(out, "  %-34s %5s  %-34s %12s %12s   %s\n", "phase|dtype|deployment", "rows", "error on rows left out: mean, p90, max", "GB/s at 1, 2 threads", "", "GFLOP/s at 1, 2 threads");
+    static const int shown[] = {1, 2, 4, 8, 16, 64, 512};
+    td_buffer_format(out, "  %-34s %5s   error of rows left out in turn: mean, p90, largest\n", "phase|dtype|deployment", "rows");
     for (int i = 0; i < calibration->count; i++) {
         const plan_fit *f = &calibration->fits[i];
-        double b1 = f->c[2] + f->c[3], b2 = f->c[2] + f->c[3] / 2, f1 = f->c[4] + f->c[5], f2 = f->c[4] + f->c[5] / 2;
-        td_buffer_format(out, "  %-34s %5d  %7.1f %% %8.1f %% %8.1f %%          %12.1f %12.1f   %10.1f %10.1f\n", f->key, f->rows, 100 * f->error_mean, 100 * f->error_p90, 100 * f->error_max, b1 > 0 ? 1e-9 / b1 : 0, b2 > 0 ? 1e-9 / b2 : 0,
-                         f1 > 0 ? 1e-9 / f1 : 0, f2 > 0 ? 1e-9 / f2 : 0);
+        td_buffer_format(out, "  %-34s %5d   %6.1f %% %6.1f %% %6.1f %%\n", f->key, f->rows, 100 * f->error_mean, 100 * f->error_p90, 100 * f->error_max);
+    }
+    if (calibration->curve_count) td_buffer_text(out, "\n  products, ns per 1000 weights at 1, 2, 4, 8, 16, 64, 512 rows\n");
+    for (int i = 0; i < calibration->curve_count; i++) {
+        const plan_curve *c = &calibration->curves[i];
+        td_buffer_format(out, "  %-6s %d threads  ", c->dtype, c->threads);
+        for (size_t k = 0; k < TD_COUNT(shown); k++) td_buffer_format(out, " %9.1f", 1e12 * plan_curve_at(c, shown[k]));
+        td_buffer_text(out, "\n");
     }
     return td_buffer_status(out);
 }

@@ -84,6 +84,11 @@ static td_status here_put(const td_plan_options *o, plan_hardware_table *table)
         if (!strncmp(c.fits[i].key, "decode|", 7) && (!f || c.fits[i].rows > f->rows)) f = &c.fits[i];
     if (!f) return td_fail(TD_E_NOT_FOUND, "file %s: expected measured rows of phase decode, found none", o->calibration);
     double threads = o->threads > 0 ? o->threads : td_cores_usable(), byte = f->c[2] + f->c[3] / threads, flop = f->c[4] + f->c[5] / threads;
+    for (int i = 0; i < c.curve_count; i++) { /* one row is bound by bytes, many are bound by arithmetic */
+        double stored = 1;
+        if (c.curves[i].threads == (int)threads && !strncmp(f->key + 7, c.curves[i].dtype, strlen(c.curves[i].dtype)) && precision_of(c.curves[i].dtype, "weights", &stored) == TD_OK)
+            byte = plan_curve_at(&c.curves[i], 1) / stored, flop = plan_curve_at(&c.curves[i], 512) / (2 * 512);
+    }
     if (!o->ideal) byte *= PLAN_MEASURED.linear, flop *= PLAN_MEASURED.linear; /* the fit is of what is reached; the schedule takes its share off again */
     if (byte <= 0 && flop <= 0) return td_fail(TD_E_INVALID, "file %s: the fit shows no cost for bytes or FLOPs; measure larger models or contexts", o->calibration);
     plan_hardware h = {.kind = "cpu", .bf16 = flop > 0 ? 1 / flop : 1e18, .bandwidth = byte > 0 ? 1 / byte : 1e18, .nic = 1.25e9, .nic_latency_s = 50e-6, .node = 1};
@@ -273,17 +278,28 @@ static td_status calibrated(const td_plan_options *o, td_buffer *out)
     plan_precision precision;
     plan_measured *rows;
     int count;
-    plan_calibration c;
+    plan_calibration c = {.count = 0};
     if (!o->calibration || !*o->calibration) return td_fail(TD_E_INVALID, "--calibrate: expected the file to write the fit into");
-    if (!o->from) return td_fail(TD_E_INVALID, "--calibrate: expected --from FILE with measured rows, as 'tandem bench --json' prints them");
+    if (!o->from) return td_fail(TD_E_INVALID, "--calibrate: expected --from FILE with measured rows, as 'tandem bench --json' prints them (without it, the program measures its own)");
     TD_TRY(precision_read(o, &precision));
     if (!o->kv) precision.kv_bytes = 2; /* the engine's default */
-    TD_TRY(plan_measured_read(o->from, &precision, &rows, &count));
+    TD_TRY(plan_measured_read(o->from, &precision, &c, &rows, &count));
     td_status status = plan_calibrate(rows, count, &c);
     free(rows);
     if (status == TD_OK) status = plan_calibration_write(o->calibration, &c, o->from);
     if (status == TD_OK) status = plan_calibration_report(&c, json_wanted(o), out);
     return status;
+}
+
+/* The products' curves at 1, 2, 4, ... threads and at all cores. */
+static td_status curves_measured(const td_plan_options *o, td_buffer *out)
+{
+    plan_calibration c = {.count = 0};
+    int most = o->threads > 0 ? o->threads : td_cores_usable();
+    if (most > TD_THREADS_MAX) return td_fail(TD_E_INVALID, "--threads: expected at most %d, found %d", (int)TD_THREADS_MAX, most);
+    for (int t = 1; t <= most; t = t < most && 2 * t > most ? most : 2 * t) TD_TRY(plan_curve_measure(o->weights ? o->weights : "q8_0", t, &c.curves[c.curve_count++]));
+    plan_curves_json(&c, out);
+    return td_buffer_status(out);
 }
 
 /* The fit for phase, weight type (any when it is not given) and deployment with the most rows. */
@@ -314,7 +330,7 @@ static td_status predicted(const td_plan_options *o, td_buffer *out)
     const char *phase = o->phase ? o->phase : "decode";
     if (strcmp(phase, "decode") && strcmp(phase, "prefill")) return td_fail(TD_E_INVALID, "--phase: expected decode or prefill, found '%s'", phase);
     if (o->batch < 0 || o->threads < 0 || o->threads > 4096) return td_fail(TD_E_INVALID, "--batch and --threads: expected at least 1, found %d and %d", o->batch, o->threads);
-    if (!o->calibration) return td_fail(TD_E_INVALID, "--predict: expected --calibration FILE, as 'tandem plan --calibrate FILE --from bench.json' writes it");
+    if (!o->calibration) return td_fail(TD_E_INVALID, "--predict: expected --calibration FILE, as 'tandem plan --calibrate FILE' writes it");
     TD_TRY(plan_model_find(o->model, &model));
     TD_TRY(plan_calibration_read(o->calibration, &c));
     TD_TRY(precision_read(o, &precision));
@@ -322,13 +338,15 @@ static td_status predicted(const td_plan_options *o, td_buffer *out)
     TD_TRY(fit_for(&c, phase, o->weights, o->deploy ? o->deploy : "colocated", &f));
     bool decode = !strcmp(phase, "decode");
     plan_measured what = {.batch = batch, .context = context, .threads = threads, .wire_s = 2e-6 * o->link_us * model.layers};
-    if (decode) plan_step_work(&model, &precision, batch, context, &what.bytes, &what.flops);
-    else plan_prompt_work(&model, &precision, batch, context, &what.bytes, &what.flops);
+    char dtype[24];
+    const char *type = strchr(f->key, '|') + 1;
+    snprintf(dtype, sizeof dtype, "%.*s", (int)strcspn(type, "|"), type);
+    TD_TRY(plan_measured_work(&model, &precision, phase, dtype, &c, &what));
     double seconds = plan_fit_seconds(f, &what), tokens = decode ? batch : batch * context, bar = f->error_p90;
     bool outside = what.bytes > 2 * f->bytes_high || what.bytes < f->bytes_low / 2 || what.flops > 2 * f->flops_high || what.flops < f->flops_low / 2;
     if (json_wanted(o))
-        td_buffer_format(out, "{\"phase\":\"%s\",\"batch\":%.0f,\"context\":%.0f,\"threads\":%.0f,\"bytes_per_step\":%.9g,\"flops_per_step\":%.9g,\"seconds_per_step\":%.9g,\"tokens_per_s\":%.9g,\"low\":%.9g,\"high\":%.9g,\"error_p90\":%.6g,\"outside_measured_range\":%s,\"fit\":\"%s\"}\n",
-                         phase, batch, context, threads, what.bytes, what.flops, seconds, tokens / seconds, tokens / seconds / (1 + bar), tokens / seconds * (1 + bar), bar, outside ? "true" : "false", f->key);
+        td_buffer_format(out, "{\"phase\":\"%s\",\"batch\":%.0f,\"context\":%.0f,\"threads\":%.0f,\"bytes_per_step\":%.9g,\"flops_per_step\":%.9g,\"product_s\":%.9g,\"seconds_per_step\":%.9g,\"tokens_per_s\":%.9g,\"low\":%.9g,\"high\":%.9g,\"error_p90\":%.6g,\"outside_measured_range\":%s,\"fit\":\"%s\"}\n",
+                         phase, batch, context, threads, what.bytes, what.flops, what.product_s, seconds, tokens / seconds, tokens / seconds / (1 + bar), tokens / seconds * (1 + bar), bar, outside ? "true" : "false", f->key);
     else
         td_buffer_format(out, "%s, %s, batch %.0f, context %.0f, %.0f threads: %.2f tokens/s (%.2f to %.2f: nine of ten rows left out of the fit were within %.1f %%)%s\n", model.name, phase, batch, context, threads,
                          tokens / seconds, tokens / seconds / (1 + bar), tokens / seconds * (1 + bar), 100 * bar, outside ? "; outside the range that was measured: trust it less" : "");
@@ -350,6 +368,7 @@ td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
     case TD_PLAN_MODELS: status = list_models(&text); break;
     case TD_PLAN_HARDWARE: td_buffer_text(&text, plan_hardware_text()), status = td_buffer_status(&text); break;
     case TD_PLAN_CALIBRATE: status = calibrated(o, &text); break;
+    case TD_PLAN_CURVES: status = curves_measured(o, &text); break;
     case TD_PLAN_PREDICT: status = predicted(o, &text); break;
     default: status = with_model(task, o, &table, &text);
     }

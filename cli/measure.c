@@ -1,0 +1,255 @@
+/*
+ * measure.c - see measure.h. The engine is the one that serves; a worker is this program itself, started beside.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "base/threads.h"
+#include "measure.h"
+#include "options.h"
+#include "verbs.h"
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+/* Random prompts, different for every request, so that nothing is reused. */
+static void fill_prompt(int32_t *ids, size_t count, int vocab, uint64_t seed)
+{
+    for (size_t i = 0; i < count; i++) ids[i] = (int32_t)(td_random_at(seed, i) % (uint64_t)vocab);
+}
+
+/* Starts `batch` requests of `context` prompt tokens (at least 1), waits until each has its first token, then times the rest. */
+timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed)
+{
+    timing result = {0};
+    size_t prompt = context > 0 ? (size_t)context : 1;
+    int32_t *ids = malloc(prompt * sizeof *ids);
+    td_request **requests = calloc((size_t)batch, sizeof *requests);
+    td_event event;
+    int started = 0;
+    bool fine = ids && requests;
+    for (; fine && started < batch; started++) {
+        fill_prompt(ids, prompt, vocab, seed + (uint64_t)started);
+        td_request_options options = {.tokens = ids, .tokens_count = prompt, .max_tokens = tokens, .ignore_eos = true};
+        if (td_request_submit(engine, &options, &requests[started]) < 0) {
+            failed();
+            fine = false;
+            break;
+        }
+    }
+    long long already = 0;
+    double longest_ms = 0;
+    for (int i = 0; fine && i < started; i++) { /* the last one to get its first token starts the clock */
+        fine = td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
+    }
+    double *steps = malloc((size_t)tokens * sizeof *steps);
+    int step_count = 0;
+    int64_t start = td_now_ns();
+    for (int i = 0; fine && i < started; i++)
+        while (td_request_next(requests[i], 0, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) already++;
+    for (int i = 0; fine && i < started; i++) {
+        int64_t last = td_now_ns();
+        while (td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN)
+            if (i == 0 && steps && step_count < tokens) { /* the first request: it is read while it decodes */
+                steps[step_count++] = td_seconds_since(last);
+                last = td_now_ns();
+            }
+        result.tokens += event.generated_tokens - 1;
+        longest_ms = event.decode_ms > longest_ms ? event.decode_ms : longest_ms;
+        fine = event.finish == TD_FINISH_LENGTH;
+        if (!fine) fprintf(stderr, "tandem: bench: a request ended early: %s\n", event.finish == TD_FINISH_ERROR ? event.message : "context or KV cache too small");
+    }
+    result.seconds = td_seconds_since(start);
+    if (result.tokens > already) {
+        result.tokens -= already;
+    } else { /* over before the clock started: the engine's own */
+        result.seconds = longest_ms * 1e-3;
+    }
+    result.fine = fine && result.tokens > 0 && result.seconds > 0;
+    if (step_count >= 4) result.step_s = median(steps + 1, step_count - 1); /* the first was on its way when the clock started */
+    for (int i = 0; i < started; i++) td_request_free(requests[i]);
+    free(steps);
+    free(requests);
+    free(ids);
+    return result;
+}
+
+timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed)
+{
+    timing result = {.tokens = tokens};
+    int32_t *ids = malloc((size_t)tokens * sizeof *ids);
+    td_request *request;
+    td_event event = {0};
+    if (!ids) return result;
+    fill_prompt(ids, (size_t)tokens, vocab, seed);
+    td_request_options options = {.tokens = ids, .tokens_count = (size_t)tokens, .max_tokens = 1, .ignore_eos = true};
+    int64_t start = td_now_ns();
+    if (td_request_submit(engine, &options, &request) < 0) {
+        failed();
+    } else {
+        result.fine = td_request_next(request, -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
+        result.seconds = td_seconds_since(start);
+        td_request_free(request);
+    }
+    free(ids);
+    return result;
+}
+
+/* ---- this machine ---- */
+
+typedef struct { const char *like; int layers, divide; } shape;
+/* Dense with a large head; many small experts; few large ones with one KV head; latent attention. Each larger than the caches. */
+static const shape shapes[] = {{"qwen3-0.6b", 5, 1}, {"qwen3-30b-a3b", 3, 2}, {"step3", 5, 6}, {"deepseek-v2-lite", 4, 2}};
+typedef struct { int batch, context, tokens; } point;
+static const point decoded[] = {{1, 128, 24}, {1, 2560, 24}, {2, 256, 20}, {4, 512, 20}, {6, 64, 20}, {8, 192, 16}, {12, 64, 16}, {20, 64, 12}, {40, 32, 12}};
+static const int read_prompts[] = {256, 1536};
+enum { CONTEXT_MAX = 2560 + 128, REQUESTS_MAX = 40, KV_TOKENS = 3 * CONTEXT_MAX };
+
+typedef struct { FILE *rows; const char *model, *dtype, *folder; int count, threads; } run;
+
+static void row(run *r, const char *phase, const char *deployment, int batch, double context, double rate)
+{
+    fprintf(r->rows, "%s\n{\"model\":\"%s\",\"dtype\":\"%s\",\"phase\":\"%s\",\"deployment\":\"%s\",\"batch\":%d,\"context\":%.1f,\"threads\":%d,\"tokens_per_s\":%.4f}", r->count++ ? "," : "", r->model, r->dtype, phase, deployment, batch,
+            context, r->threads, rate);
+    fprintf(stderr, "\r  %3d measured: %-7s %-9s batch %2d, context %4.0f, %d threads: %10.1f tokens/s   ", r->count, phase, deployment, batch, context, r->threads, rate);
+}
+
+static bool time_engine(run *r, td_engine *engine, int vocab, const char *deployment)
+{
+    bool fine = time_prefill(engine, vocab, 64, 1).fine; /* pages are mapped, threads awake */
+    for (size_t i = 0; fine && i < sizeof read_prompts / sizeof *read_prompts; i++) {
+        timing t = time_prefill(engine, vocab, read_prompts[i], 100 + i);
+        fine = t.fine;
+        if (fine) row(r, "prefill", deployment, 1, read_prompts[i], (double)t.tokens / t.seconds);
+    }
+    for (size_t i = 0; fine && i < sizeof decoded / sizeof *decoded; i++) {
+        timing t = time_decode(engine, vocab, decoded[i].batch, decoded[i].context, decoded[i].tokens + 1, 1000 * (i + 1));
+        fine = t.fine;
+        if (fine) row(r, "decode", deployment, decoded[i].batch, decoded[i].context + decoded[i].tokens / 2.0, t.step_s > 0 ? decoded[i].batch / t.step_s : (double)t.tokens / t.seconds);
+    }
+    return fine;
+}
+
+static bool with_engine(run *r, const td_engine_options *wanted, bool attention_only, const char *deployment)
+{
+    td_model *model = NULL;
+    td_engine *engine = NULL;
+    td_model_options open = {.attention_only = attention_only};
+    bool fine = td_model_open(r->model, &open, &model) == TD_OK && td_engine_open(model, wanted, &engine) == TD_OK;
+    if (!fine) failed();
+    else fine = time_engine(r, engine, td_model_get_info(model)->vocab_size, deployment);
+    td_engine_close(engine);
+    td_model_close(model);
+    return fine;
+}
+
+/* This program as a worker; returns when it says that it is ready. 0: it did not. */
+static pid_t start_worker(const char *model, const char *address, const char *secret, int threads)
+{
+    char count[16], self[512], byte;
+    int ends[2];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length < 0 || pipe(ends) < 0) return 0;
+    self[length] = 0;
+    snprintf(count, sizeof count, "%d", threads);
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent || dup2(ends[1], 1) < 0) _exit(1);
+        close(ends[0]), close(ends[1]);
+        execl(self, self, "worker", model, "--listen", address, "--secret-file", secret, "--threads", count, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    bool ready = child > 0 && read(ends[0], &byte, 1) == 1;
+    close(ends[0]);
+    if (!ready) fprintf(stderr, "tandem plan: the worker at %s did not start\n", address);
+    return ready ? child : 0;
+}
+
+static bool with_worker(run *r)
+{
+    char secret[512], address[32];
+    snprintf(secret, sizeof secret, "%s/key", r->folder);
+    snprintf(address, sizeof address, "127.0.0.1:%d", 20000 + (int)(getpid() + r->count) % 20000);
+    mode_t mask = umask(077);
+    FILE *f = fopen(secret, "w");
+    umask(mask);
+    if (!f) return fprintf(stderr, "tandem plan: %s: %s\n", secret, strerror(errno)), false;
+    fprintf(f, "%016llx%016llx", (unsigned long long)td_now_ns(), (unsigned long long)td_random_at((uint64_t)getpid(), (uint64_t)td_now_ns())); /* guards a few seconds of random numbers */
+    fclose(f);
+    pid_t worker = start_worker(r->model, address, secret, r->threads);
+    td_engine_options o = {.threads = r->threads, .requests_max = REQUESTS_MAX, .context_max = CONTEXT_MAX, .kv_tokens = KV_TOKENS, .micro_batches = 1, .ffn = address, .secret_file = secret};
+    bool fine = worker && with_engine(r, &o, true, "1A1F");
+    if (worker) kill(worker, SIGKILL), waitpid(worker, NULL, 0);
+    return fine;
+}
+
+static bool time_shape(run *r, const shape *s, int most)
+{
+    char path[512];
+    td_synth_options synth = {.like = s->like, .layers = s->layers, .scale_divisor = s->divide, .dtype = r->dtype, .seed = 1};
+    snprintf(path, sizeof path, "%s/%s.gguf", r->folder, s->like);
+    r->model = path;
+    bool fine = td_synth(path, &synth) == TD_OK;
+    if (!fine) failed();
+    for (int t = 1; fine && t <= most; t = t < most && 2 * t > most ? most : 2 * t) {
+        td_engine_options o = {.threads = r->threads = t, .requests_max = REQUESTS_MAX, .context_max = CONTEXT_MAX, .kv_tokens = KV_TOKENS};
+        fine = with_engine(r, &o, false, "colocated");
+    }
+    r->threads = most > 1 ? most / 2 : 1;
+    return fine && with_worker(r);
+}
+
+void remove_folder(char *folder)
+{
+    char path[512];
+    if (!folder) return;
+    for (size_t i = 0; i <= sizeof shapes / sizeof *shapes; i++) {
+        snprintf(path, sizeof path, i < sizeof shapes / sizeof *shapes ? "%s/%s.gguf" : "%s/%s", folder, i < sizeof shapes / sizeof *shapes ? shapes[i].like : "key");
+        unlink(path);
+    }
+    rmdir(folder);
+    free(folder);
+}
+
+int measure_machine(const char *dtype, int threads, char **path, char **folder)
+{
+    const char *tmp = getenv("TMPDIR");
+    char name[256], *curves = NULL;
+    snprintf(name, sizeof name, "%s/tandem-plan-XXXXXX", tmp && strlen(tmp) < 200 ? tmp : "/tmp");
+    if (!mkdtemp(name)) return fprintf(stderr, "tandem plan: %s: %s\n", name, strerror(errno)), EXIT_FAILED;
+    *folder = strdup(name);
+    if (!*folder || asprintf(path, "%s/rows.json", name) < 0) return fprintf(stderr, "tandem plan: no memory\n"), EXIT_FAILED;
+    run r = {.rows = fopen(*path, "w"), .dtype = dtype ? dtype : "q8_0", .folder = name};
+    if (!r.rows) return fprintf(stderr, "tandem plan: %s: %s\n", *path, strerror(errno)), EXIT_FAILED;
+    fprintf(stderr, "measuring this machine with %s weights, about three minutes; nothing else should run\n", r.dtype);
+    td_plan_options o = {.weights = dtype, .threads = threads};
+    bool fine = td_plan(TD_PLAN_CURVES, &o, &curves) == TD_OK;
+    if (!fine) failed();
+    fprintf(r.rows, "{\"curves\":%s,\"rows\":[", fine ? curves : "[]");
+    td_free(curves);
+    for (size_t i = 0; fine && i < sizeof shapes / sizeof *shapes; i++) fine = time_shape(&r, &shapes[i], threads > 0 ? threads : td_cores_usable());
+    fprintf(r.rows, "]}\n");
+    fprintf(stderr, "\n");
+    return fclose(r.rows) == 0 && fine ? EXIT_DONE : EXIT_FAILED;
+}

@@ -1,0 +1,23 @@
+/* measure.h - decode and prefill of random prompts through an engine, timed: what 'tandem bench' prints and 'tandem plan --calibrate' fits. */
+#ifndef TD_CLI_MEASURE_H
+#define TD_CLI_MEASURE_H
+
+#include "tandem.h"
+
+/* seconds for `tokens` over all requests; step_s: the median time between two tokens of one request (0: fewer than 3), which a short disturbance does not move. */
+typedef struct { double seconds, step_s; long long tokens; bool fine; } timing;
+
+/* Starts `batch` requests of `context` prompt tokens (at least 1), waits until each has its first token, then times the rest of their `tokens`. Sentences about errors go to stderr. */
+timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed);
+/* A prompt of `tokens`, until its first token. */
+timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed);
+
+/* Sorts. */
+double median(double *values, int count);
+
+/* Synthetic models through the engine in all ways that a prediction is made for (1, 2, ... all threads; with a worker beside), about three minutes: a file of measured rows and curves for
+ * td_plan(TD_PLAN_CALIBRATE), whose path is written into path (malloc'd; the caller unlinks and frees), and *folder with the models, to be given to remove_folder after the fit. */
+int measure_machine(const char *dtype, int threads, char **path, char **folder);
+void remove_folder(char *folder);
+
+#endif
