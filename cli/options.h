@@ -53,6 +53,10 @@ int options_parse(const option_set *set, int argc, char **argv, int *count);
 /* Opens a model with a progress bar on stderr when that is a terminal; prints the error sentence. NULL on failure. attention_only when ffn workers are used. */
 td_model *open_model(const char *path, td_model_options *options);
 
+/* --config FILE: fills what is still 0 or NULL from the planner's JSON; path NULL: nothing. Returns the exit status, after one sentence on stderr when it is not 0. config.c */
+int config_engine(const char *path, td_engine_options *engine);
+int config_worker(const char *path, td_worker_options *worker);
+
 /* For verbs that write a checkpoint: a progress bar when stderr is a terminal, else NULL. */
 td_progress writing_progress(void **user);
 

@@ -34,7 +34,7 @@ static const char help[] =
     "  --demand N                tokens per second to serve in all: copies, devices, dollars a month, kilowatts\n"
     "  --loads FILE              measured tokens per expert, instead of random routing\n"
     "  --chart FILE.svg|.png     draw the Pareto front (needs gnuplot)\n"
-    "  --json, --csv             machine-readable\n"
+    "  --json, --csv             machine-readable; serve, run and worker take the JSON of a search or of --deploy with --config\n"
     "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --seed N     for --simulate\n"
     "  --prefill elsewhere|inline|0.5      who reads prompts: others (default), the same devices, or (simulate) additional devices, half as many\n"
     "  --calibration FILE        the fitted machine becomes hardware 'here'\n"
@@ -93,7 +93,6 @@ static const option *known(const char *name)
 
 static void forget(char *rows, char *folder)
 {
-    if (getenv("TD_KEEP")) return;
     if (rows) unlink(rows);
     free(rows);
     remove_folder(folder);

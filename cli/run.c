@@ -112,6 +112,7 @@ static int run_with(settings *s, const char *path)
 
 int verb_run(int argc, char **argv)
 {
+    const char *config = NULL;
     settings s = {.prompt = "Once upon a time", .engine = {.requests_max = 1}};
     const option options[] = {
         {"--prompt", "-p", OPTION_TEXT, &s.prompt, 0, 0, "TEXT", "the prompt (default: \"Once upon a time\")"},
@@ -131,6 +132,7 @@ int verb_run(int argc, char **argv)
         {"--quiet", "-q", OPTION_FLAG, &s.quiet, 0, 0, NULL, "no statistics"},
         {"--json", NULL, OPTION_FLAG, &s.json, 0, 0, NULL, "statistics as JSON"},
         {"--verbose", "-v", OPTION_FLAG, &s.verbose, 0, 0, NULL, "say what is going on"},
+        {"--config", NULL, OPTION_TEXT, &config, 0, 0, "FILE", "options from 'tandem plan MODEL --json'; those given here come first"},
         ENGINE_OPTIONS(s.engine, s.model),
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
     };
@@ -138,7 +140,7 @@ int verb_run(int argc, char **argv)
     option_set set = {"tandem run [MODEL] [options]", "Streams the completion of a prompt to stdout. MODEL is a Hugging Face folder or a GGUF file; without it, the model that ships with Tandem.",
                       options, arguments, 0, 1};
     int count, status = options_parse(&set, argc, argv, &count);
-    if (status >= 0) return status;
+    if (status >= 0 || (status = config_engine(config, &s.engine))) return status;
     if (s.verbose) td_log_level(TD_LOG_INFO);
     if (s.stop) {
         s.request.stop = &s.stop;

@@ -80,6 +80,7 @@ int verb_serve(int argc, char **argv)
 {
     run_state run = {.serve.port = 8080};
     bool log_json = false, quiet = false;
+    const char *config = NULL;
     td_serve_options *o = &run.serve;
     const option options[] = {
         {"--host", NULL, OPTION_TEXT, &o->host, 0, 0, "ADDRESS", "listen on this address (127.0.0.1)"},
@@ -100,13 +101,14 @@ int verb_serve(int argc, char **argv)
         {"--log-prompts", NULL, OPTION_FLAG, &o->log_prompts, 0, 0, NULL, "write request bodies to the log"},
         {"--log-json", NULL, OPTION_FLAG, &log_json, 0, 0, NULL, "log one JSON object a line"},
         {"--quiet", "-q", OPTION_FLAG, &quiet, 0, 0, NULL, "log warnings and errors only"},
+        {"--config", NULL, OPTION_TEXT, &config, 0, 0, "FILE", "options from 'tandem plan MODEL --json'; those given here come first"},
         ENGINE_OPTIONS(run.engine, run.model),
         {NULL}};
     const option_set set = {.usage = "tandem serve [MODEL] [options]",
                             .about = "Answers OpenAI and Anthropic clients over HTTP; a page with chat and a picture of the machine is at /. Without MODEL: the small one that ships with tandem.",
                             .options = options, .arguments = &run.path, .arguments_min = 0, .arguments_max = 1};
     int count, status = options_parse(&set, argc, argv, &count);
-    if (status >= 0) return status;
+    if (status >= 0 || (status = config_engine(config, &run.engine))) return status;
     td_log_level(quiet ? TD_LOG_WARN : TD_LOG_INFO);
     td_log_json(log_json);
     if (o->port == 0) o->port = -1;

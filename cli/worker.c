@@ -25,6 +25,7 @@ int verb_worker(int argc, char **argv)
     td_model_options model = {.ffn_only = true};
     const char *path = NULL, *arguments[1] = {0};
     bool verbose = false, on_demand = false;
+    const char *config = NULL;
     const option options[] = {
         {"--listen", "-l", OPTION_TEXT, (void *)&worker.listen, 0, 0, "HOST:PORT", "where attention instances connect to"},
         {"--secret-file", NULL, OPTION_TEXT, (void *)&worker.secret_file, 0, 0, "FILE", "shared secret, the same everywhere (at least 16 bytes)"},
@@ -38,13 +39,14 @@ int verb_worker(int argc, char **argv)
         {"--encrypt", NULL, OPTION_FLAG, &worker.encrypt, 0, 0, NULL, "turn unencrypted clients away"},
         {"--isa", NULL, OPTION_TEXT, (void *)&worker.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512, amx"},
         {"--quant", NULL, OPTION_TEXT, (void *)&model.quant, 0, 0, "TYPE", "quantise weights on load; must be the same everywhere"},
+        {"--config", NULL, OPTION_TEXT, &config, 0, 0, "FILE", "options from 'tandem plan MODEL --json'; those given here come first"},
         {"--verbose", "-v", OPTION_FLAG, &verbose, 0, 0, NULL, "say who comes and goes"},
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
     };
     option_set set = {"tandem worker [MODEL] --listen HOST:PORT --secret-file FILE [options]",
                       "Serves FFN weights to attention instances (tandem run --ffn, tandem serve --ffn). Prints 'ready HOST:PORT' when it does.", options, arguments, 0, 1};
     int count, status = options_parse(&set, argc, argv, &count);
-    if (status >= 0) return status;
+    if (status >= 0 || (status = config_worker(config, &worker))) return status;
     if (count > 0) path = arguments[0];
     if (!worker.listen || !worker.secret_file) {
         fprintf(stderr, "tandem worker: expected --listen HOST:PORT and --secret-file FILE; 'head -c 32 /dev/urandom | base64 > key' makes a secret\n");

@@ -18,7 +18,20 @@ static void pools_json(const plan_pool *pools, int count, td_buffer *out)
     td_buffer_text(out, "]");
 }
 
-static void choice_json(const plan_deployment *d, const plan_result *r, td_buffer *out)
+/* Options of one attention instance and of one worker, as 'tandem serve --config' and 'tandem worker --config' take them. The KV type is the engine's that is as wide as the planned one. */
+static void engine_json(const plan_deployment *d, const plan_precision *p, double context, td_buffer *out)
+{
+    double rows = 0, all = 0, instances = 0, kv = p->kv_bytes;
+    for (int i = 0; i < d->a_pools; i++) rows = fmax(rows, d->a[i].rows), all += d->a[i].rows * d->a[i].devices, instances += d->a[i].devices;
+    double requests = fmax(1, floor(rows * d->micro_batches));
+    td_buffer_format(out, ",\"engine\":{\"requests_max\":%.0f,\"kv_tokens\":%.0f", requests, ceil(requests * context));
+    if (kv >= 1) td_buffer_format(out, ",\"kv_dtype\":\"%s\"", kv > 2 ? "f32" : kv > 1.1 ? "bf16" : "q8_0");
+    td_buffer_format(out, ",\"micro_batches\":%d", d->micro_batches);
+    if (!d->colocated) td_buffer_format(out, ",\"wire\":\"fp8\"},\"worker\":{\"rows_max\":%.0f,\"clients_max\":%.0f", fmin(16384, fmax(1, ceil(all))), instances);
+    td_buffer_text(out, "}");
+}
+
+static void choice_json(const plan_deployment *d, const plan_result *r, const plan_precision *precision, double context, td_buffer *out)
 {
     td_buffer_format(out, "{\"kind\":\"%s\",\"deploy\":\"", d->colocated ? "colocated" : "afd");
     plan_deployment_write(d, out);
@@ -28,7 +41,8 @@ static void choice_json(const plan_deployment *d, const plan_result *r, td_buffe
         td_buffer_text(out, ",\"ffn\":");
         pools_json(d->f, d->f_pools, out);
     }
-    td_buffer_format(out, ",\"ffn_tensor_parallel\":%d,\"ffn_instances\":%d,\"engine\":{\"requests_max\":%.0f,\"micro_batches\":%d,\"wire\":\"fp8\"}", TD_MAX(1, d->ffn_tp), plan_ffn_instances(d), r->batch / 1.0, d->micro_batches);
+    td_buffer_format(out, ",\"ffn_tensor_parallel\":%d,\"ffn_instances\":%d", TD_MAX(1, d->ffn_tp), plan_ffn_instances(d));
+    engine_json(d, precision, context, out);
     td_buffer_format(out, ",\"devices\":%.0f,\"batch\":%.0f,\"tpot_ms\":%.4f,\"tokens_per_s\":%.2f,\"tokens_per_s_device\":%.3f,\"usd_per_hour\":%.4f,\"usd_per_mtoken\":%.6f,\"joules_per_token\":%.5f", r->devices, r->batch,
                      1e3 * r->tpot_s, r->tokens_s, r->tokens_s_device, r->usd_hour, r->usd_mtok, r->joule_token);
     td_buffer_format(out, ",\"stages_us\":{\"attention\":%.2f,\"out\":%.2f,\"ffn\":%.2f,\"back\":%.2f,\"layer\":%.2f,\"head\":%.1f},\"bound\":\"%s\",\"attention_busy\":%.4f,\"ffn_busy\":%.4f,\"wire_busy\":%.4f,"
@@ -50,7 +64,7 @@ td_status plan_result_report(const plan_case *c, const plan_result *r, bool json
 {
     const plan_deployment *d = c->deployment;
     if (json) {
-        choice_json(d, r, out);
+        choice_json(d, r, c->precision, c->load->context, out);
         td_buffer_text(out, "\n");
         return td_buffer_status(out);
     }
@@ -75,7 +89,7 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
     td_buffer_text(out, "{\"model\":");
     td_buffer_json(out, q->model->name, strlen(q->model->name));
     td_buffer_format(out, ",\"context\":%.0f,\"tpot_target_ms\":%.4f,\"best\":", q->load.context, 1e3 * q->tpot_s);
-    choice_json(&a->choices[0].deployment, &a->choices[0].result, out);
+    choice_json(&a->choices[0].deployment, &a->choices[0].result, q->precision, q->load.context, out);
     td_buffer_text(out, ",\"verdict\":");
     td_buffer verdict = {0};
     plan_verdict(q, a, &verdict);
@@ -84,7 +98,7 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
     td_buffer_text(out, ",\"choices\":[");
     for (size_t i = 0; i < a->count; i++) {
         td_buffer_text(out, i ? ",\n" : "\n");
-        choice_json(&a->choices[i].deployment, &a->choices[i].result, out);
+        choice_json(&a->choices[i].deployment, &a->choices[i].result, q->precision, q->load.context, out);
     }
     if (q->demand > 0) td_buffer_format(out, "],\n\"demand_tokens_per_s\":%.6g,\"copies\":%.0f", q->demand, ceil(q->demand / a->choices[0].result.tokens_s));
     else td_buffer_text(out, "]");
@@ -95,7 +109,7 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
         for (int k = 0; k < 4; k++) {
             const plan_choice *c = k < 2 ? &a->front_cost[k][i] : &a->front_rate[k - 2][i];
             td_buffer_format(out, ",\"%s\":", names[k]);
-            if (c->result.devices > 0) choice_json(&c->deployment, &c->result, out);
+            if (c->result.devices > 0) choice_json(&c->deployment, &c->result, q->precision, q->load.context, out);
             else td_buffer_text(out, "null");
         }
         td_buffer_text(out, "}");

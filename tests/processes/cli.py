@@ -49,6 +49,47 @@ def completions():
         check("a prompt with NUL and broken UTF-8 is a prompt", odd.returncode == 0, odd)
 
 
+def sentence(done, *words):
+    text = done.stderr.decode().strip()
+    return done.returncode in (1, 2) and text.count("\n") == 0 and all(w in text for w in words)
+
+
+def planning():
+    with tempfile.TemporaryDirectory() as folder:
+        def kept(name, data):
+            path = os.path.join(folder, name)
+            with open(path, "wb") as file:
+                file.write(data if isinstance(data, bytes) else json.dumps(data).encode())
+            return path
+
+        plan = run("plan", "step3", "--hardware", "h20,h800", "--tpot", "50ms", "--json")
+        best = json.loads(plan.stdout)["best"]
+        check("plan --json has options of one attention instance", best["engine"]["requests_max"] == best["attention"][0]["batch_per_device"] * best["engine"]["micro_batches"], best)
+        plain, with_plan = run("run", "-n", "20", "--temp", "0", "--kv", "q8_0"), run("run", "-n", "20", "--temp", "0", "--config", kept("plan.json", plan.stdout))
+        check("run takes the planner's JSON, with the same bytes as the options it stands for", with_plan.returncode == 0 and plain.stdout == with_plan.stdout, with_plan)
+        split = run("plan", "step3", "--hardware", "h20,h800", "--deploy", "a=8xh20,f=16xh800,m=3", "--json")
+        path = kept("split.json", split.stdout)
+        check("run takes a judged deployment", run("run", "-n", "5", "--config", path).returncode == 0, path)
+        check("worker takes it, and goes on to what else it needs", sentence(run("worker", "--config", path, "--listen", "127.0.0.1:9", "--secret-file", "/nonexistent/key"), "/nonexistent/key"), path)
+        check("a colocated plan has no worker", sentence(run("worker", "--config", kept("plan.json", plan.stdout), "--listen", "127.0.0.1:9", "--secret-file", "/nonexistent/key"), "worker"), path)
+        for verb in ("serve", "run"):
+            for bad, word in (({"engine": {"request_max": 4}}, "request_max"), ({"engine": {"requests_max": 5000}}, "1 to 1024"), ({"engine": {"micro_batches": 1.5}}, "micro_batches"), ({"best": {}}, "engine"), ({"engine": {"wire": 3}}, "wire"),
+                              ({"engine": {"requests_max": "4"}}, "a string"), ([], "object"), (b"{", "line 1"), (b"", "line 1")):
+                done = run(verb, "--config", kept("bad.json", bad))
+                check(f"{verb} --config {bad}: one sentence", sentence(done, word), done)
+        check("--config of a file that is not there", sentence(run("serve", "--config", os.path.join(folder, "none")), "none"), folder)
+        rows = {"curves": [{"dtype": "bf16", "threads": 2, "rows": [1, 8, 512], "seconds_per_weight": [1e-10, 2e-10, 2e-9]}],
+                "rows": [{"model": "qwen3-0.6b", "dtype": "bf16", "phase": p, "batch": b if p == "decode" else 1, "context": 100 * b, "threads": 2, "tokens_per_s": 20.0 * b} for p in ("decode", "prefill") for b in range(1, 9)]}
+        fit = os.path.join(folder, "fit.json")
+        done = run("plan", "--calibrate", fit, "--from", kept("rows.json", rows))
+        check("plan --calibrate fits rows measured elsewhere", done.returncode == 0 and b"decode|bf16|colocated" in done.stdout, done)
+        done = run("bench", "-n", "4", "-r", "1", "--threads", "2", "--predict", fit, "--json")
+        check("bench --predict prints prediction beside measurement", done.returncode == 0 and all(0 < r["low"] <= r["predicted"] <= r["high"] for r in json.loads(done.stdout)), done)
+        done = run("bench", "-n", "4", "-r", "1", "--threads", "1", "--predict", fit)
+        check("bench --predict says what was not measured", done.returncode == 1 and b"1 threads" in done.stderr, done)
+        check("plan --calibrate without a file name", sentence(run("plan", "--calibrate", ""), "file"), fit)
+
+
 def signals_and_pipes():
     pipe = subprocess.run(["sh", "-c", f"{TANDEM} run -n 2000 --ignore-eos -q | head -c 40"], capture_output=True, timeout=60)
     check("a reader that leaves ends the run", len(pipe.stdout) == 40, pipe)
@@ -118,6 +159,6 @@ def tools():
 
 
 if __name__ == "__main__":
-    for part in (completions, signals_and_pipes, start_up, chat_on_pipe, chat_on_terminal, tools):
+    for part in (completions, planning, signals_and_pipes, start_up, chat_on_pipe, chat_on_terminal, tools):
         part()
     sys.exit(1 if failures else 0)
