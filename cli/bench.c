@@ -140,7 +140,7 @@ static int run_table(const settings *s, const td_model *model, td_engine *engine
     for (int c = 0; c < context_count; c++)
         for (int b = 0; b < batch_count; b++) {
             for (int r = 0; r < s->repeat; r++) {
-                timing t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->tokens + 1, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
+                timing t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->tokens, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
                 if (!t.fine) return EXIT_FAILED;
                 rates[r] = (double)t.tokens / t.seconds;
             }
@@ -183,8 +183,8 @@ int verb_bench(int argc, char **argv)
     for (int i = 0; i < batch_count; i++) batch_most = batches[i] > batch_most ? batches[i] : batch_most;
     for (int i = 0; i < context_count; i++) context_most = contexts[i] > context_most ? contexts[i] : context_most;
     s.engine.requests_max = batch_most;
-    s.engine.context_max = context_most + s.tokens + 64;
-    s.engine.kv_tokens = (uint64_t)batch_most * (uint64_t)(context_most + s.tokens + 192);
+    s.engine.context_max = context_most + s.tokens + 64 + decode_surplus(batch_most, context_most);
+    s.engine.kv_tokens = (uint64_t)batch_most * (uint64_t)(context_most + s.tokens + 192 + decode_surplus(batch_most, context_most));
     s.model.threads = s.engine.threads;
     s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;
     td_model *model = open_model(arguments[0], &s.model);

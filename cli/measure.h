@@ -4,11 +4,13 @@
 
 #include "tandem.h"
 
-/* seconds for `tokens` over all requests; step_s: the median time between two tokens of one request (0: fewer than 3), which a short disturbance does not move. */
+/* seconds for `tokens` over all requests; step_s: the median time of a step (0: fewer than 3 were timed), which a short disturbance does not move. */
 typedef struct { double seconds, step_s; long long tokens; bool fine; } timing;
 
-/* Starts `batch` requests of `context` prompt tokens (at least 1), waits until each has its first token, then times the rest of their `tokens`. Sentences about errors go to stderr. */
+/* Times `tokens` steps of `batch` requests of `context` prompt tokens (at least 1; what lies in the cache is not read again) while all of them decode. Sentences about errors go to stderr. */
 timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed);
+/* Tokens that each of those requests asks for beyond `tokens`: room for them must be in the context. */
+int decode_surplus(int batch, int context);
 /* A prompt of `tokens`, until its first token. */
 timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed);
 

@@ -17,7 +17,7 @@ enum { WIRE = 6 };
 static void features(const plan_measured *r, double x[PLAN_FEATURES])
 {
     double t = fmax(r->threads, 1);
-    double values[PLAN_FEATURES] = {1, r->batch, r->bytes, r->bytes / t, r->flops, r->flops / t, r->wire_s, r->product_s, r->layers, r->row_elements / t};
+    double values[PLAN_FEATURES] = {1, r->batch, r->bytes, r->bytes / t, r->flops, r->flops / t, r->wire_s, r->product_s, r->layers, r->row_elements / t, r->visits, r->logits};
     memcpy(x, values, sizeof values);
 }
 
@@ -48,16 +48,18 @@ td_status plan_measured_work(const plan_model *model, const plan_precision *prec
     const double piece = 512; /* prompt tokens of a step */
     bool decode = !strcmp(phase, "decode");
     const plan_curve *other, *curve = curve_for(curves, dtype, (int)what->threads, &other);
-    double tokens = decode ? what->batch : what->batch * what->context;
+    what->visits = 0;
+    double tokens = decode ? what->batch : what->batch * what->context, steps = decode ? 1 : ceil(tokens / piece);
     plan_precision p = *precision;
     plan_model m = *model;
     if (!curve && other) return td_fail(TD_E_NOT_FOUND, "calibration: expected the curve of %s with %.0f threads, found it with %d", dtype, what->threads, other->threads);
-    what->layers = m.layers;
+    what->layers = steps * m.layers;
     what->row_elements = tokens * m.layers * m.hidden;
+    what->logits = what->batch * m.vocab;
+    for (int g = 0; g < m.ffn_groups; g++) what->visits += steps * m.ffn[g].layers * plan_experts_touched(m.ffn[g].experts, m.ffn[g].top_k, tokens / steps);
     if (curve) { /* weights are in the curve */
-        double steps = decode ? 1 : tokens / fmin(tokens, piece);
-        what->product_s = decode ? plan_curve_seconds(curve, &m, tokens, tokens) : steps * plan_curve_seconds(curve, &m, fmin(tokens, piece), 0) + plan_curve_at(curve, what->batch) * m.vocab * m.hidden;
-        what->layers *= decode ? 1 : steps;
+        double full = decode ? 0 : floor(tokens / piece), last = tokens - full * piece;
+        what->product_s = full * plan_curve_seconds(curve, &m, piece, 0) + (last > 0 ? plan_curve_seconds(curve, &m, last, 0) : 0) + plan_curve_at(curve, what->batch) * m.vocab * m.hidden;
         p.attention_weight_bytes = p.ffn_weight_bytes = p.head_weight_bytes = 0;
         m.attention_weight_bytes = m.ffn_weight_bytes = m.head_weight_bytes = 0;
     }
@@ -282,7 +284,7 @@ static void calibration_json(const plan_calibration *c, const char *from, td_buf
 {
     td_buffer_format(out, "{\"format\":\"%s\",\"cores\":%d,\"from\":", CALIBRATION_FORMAT, td_cores_usable());
     td_buffer_json(out, from, strlen(from));
-    td_buffer_text(out, ",\"features\":[\"1\",\"batch\",\"bytes\",\"bytes/threads\",\"flops\",\"flops/threads\",\"wire_s\",\"product_s\",\"layers\",\"row_elements/threads\"],\"curves\":");
+    td_buffer_text(out, ",\"features\":[\"1\",\"batch\",\"bytes\",\"bytes/threads\",\"flops\",\"flops/threads\",\"wire_s\",\"product_s\",\"layers\",\"row_elements/threads\",\"visits\",\"logits\"],\"curves\":");
     plan_curves_json(c, out);
     td_buffer_text(out, ",\"fits\":[");
     for (int i = 0; i < c->count; i++) {

@@ -2,17 +2,19 @@
  * calibrate.h - a machine, measured: from rows of (model, phase, batch, context, threads, tokens per second) and the curves of its matrix products to the time of a step, and from those to
  * predictions with an error bar. docs/planning.md describes both JSON files.
  *
- *     seconds of a step = c0 + c1 batch + bytes (c2 + c3 / threads) + FLOPs (c4 + c5 / threads) + c6 wire seconds + c7 product seconds + c8 layers + c9 row elements / threads,   all c >= 0
+ *     seconds of a step = c0 + c1 batch + bytes (c2 + c3 / threads) + FLOPs (c4 + c5 / threads) + c6 wire seconds + c7 product seconds + c8 layers + c9 row elements / threads
+ *                       + c10 expert visits + c11 logits,   all c >= 0
  *
  * Product seconds are all weights of a step at the curve's time for the rows that reach them; bytes and FLOPs are then those of attention alone. Rows whose type no curve was measured for have
- * no product seconds, and their bytes and FLOPs include the weights. Row elements: batch x layers x hidden.
+ * no product seconds, and their bytes and FLOPs include the weights. Row elements: batch x layers x hidden. Expert visits: experts that
+ * some row chose, over all layers. Logits: sampled rows x vocabulary.
  */
 #ifndef TD_PLAN_CALIBRATE_H
 #define TD_PLAN_CALIBRATE_H
 
 #include "plan/plan.h"
 
-enum { PLAN_FEATURES = 10, PLAN_FITS_MAX = 32, PLAN_ROWS_MAX = 20000, PLAN_CURVES_MAX = 32, PLAN_CURVE_POINTS_MAX = 32 };
+enum { PLAN_FEATURES = 12, PLAN_FITS_MAX = 32, PLAN_ROWS_MAX = 20000, PLAN_CURVES_MAX = 32, PLAN_CURVE_POINTS_MAX = 32 };
 
 typedef struct { /* one pass over weights of a type with some threads */
     char dtype[16];
@@ -24,7 +26,7 @@ typedef struct {
     char key[96];             /* "decode|q8_0|colocated": phase, dtype, deployment */
     double phase_tokens;      /* tokens that tokens_per_s counts in one step */
     double batch, context, threads, bytes, flops, wire_s, seconds;
-    double product_s, layers, row_elements; /* 0: not known */
+    double product_s, layers, row_elements, visits, logits; /* 0: not known */
 } plan_measured;
 
 typedef struct {
