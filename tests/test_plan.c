@@ -372,7 +372,7 @@ static void a_machine_is_fitted_and_unseen_rows_predicted(void **state)
 {
     (void)state;
     static const char *const names[] = {"qwen3-0.6b", "qwen3-30b-a3b", "deepseek-v2-lite"};
-    plan_measured rows[120] = {{{0}}};
+    plan_measured rows[120] = {{.batch = 0}};
     td_random random = {.seed = 21};
     int n = 0;
     plan_precision precision = PLAN_FP8;
@@ -474,7 +474,7 @@ static void jumps_of_the_kernels_are_predicted(void **state)
     static const int batches[] = {1, 2, 4, 7, 8, 12, 16, 24, 40};
     plan_calibration c = {.curve_count = 2, .curves = {jumping_curve(1), jumping_curve(2)}}, blind;
     plan_precision precision = PLAN_FP8;
-    plan_measured rows[80] = {{{0}}}, without[80];
+    plan_measured rows[80] = {{.batch = 0}}, without[80];
     td_random random = {.seed = 5};
     int n = 0, seen = 0;
     precision.kv_bytes = 2;
