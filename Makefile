@@ -33,15 +33,19 @@ bench: all
 sanitize:
 	@scripts/sanitize
 
-# AFD under churn with AddressSanitizer, then flat memory; seconds of each can be set
+# AFD under churn with AddressSanitizer, then flat memory; the server under load with AddressSanitizer, then flat memory; seconds of each can be set
 CHURN ?= 1800
 FLAT ?= 600
+SERVE ?= 600
 soak: all
 	@ninja -C $(BUILD) -j $(JOBS) $(QUIET)
 	@[ -d build-addres ] || meson setup build-addres -Db_sanitize=address,undefined --buildtype=debugoptimized >/dev/null
-	@ninja -C build-addres -j $(JOBS) tandem tests/afd/afd_streams >build-addres/ninja.log || { tail -40 build-addres/ninja.log; exit 1; }
+	@ninja -C build-addres -j $(JOBS) tandem tests/afd/afd_streams tests/serve/serve_fake >build-addres/ninja.log || { tail -40 build-addres/ninja.log; exit 1; }
 	@TD_BINARY=$(CURDIR)/build-addres/tandem TD_STREAMS=$(CURDIR)/build-addres/tests/afd/afd_streams TD_PLAIN_BINARY=$(CURDIR)/$(BUILD)/tandem TD_PLAIN_STREAMS=$(CURDIR)/$(BUILD)/tests/afd/afd_streams \
 		tests/afd/soak.py --churn $(CHURN) --flat $(FLAT)
+	@tests/serve/soak.py build-addres/tests/serve/serve_fake --seconds $(SERVE)
+	@tests/serve/soak.py build-addres/tandem --seconds $(SERVE)
+	@tests/serve/soak.py $(BUILD)/tandem --seconds $(SERVE) --flat
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')

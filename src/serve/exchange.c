@@ -65,11 +65,12 @@ void td_exchange_notify(void *wake_slot)
     pthread_mutex_unlock(&slot->lock);
 }
 
+/* While a worker has the exchange its connection stays suspended, whoever calls: MHD would close it when the client left, under the worker's hands. The worker's hand-back wakes it. */
 void td_exchange_wake(td_exchange *x)
 {
     pthread_mutex_lock(&x->wake_lock);
     x->ready = true;
-    if (x->suspended) {
+    if (x->suspended && x->phase != TD_PHASE_WORK) {
         x->suspended = false;
         MHD_resume_connection(x->connection);
     }
@@ -158,6 +159,8 @@ static void free_choice(td_choice *c)
 
 void td_exchange_close(td_exchange *x)
 {
+    pthread_mutex_lock(&x->wake_lock); /* a worker that handed it back a moment ago may still hold the lock */
+    pthread_mutex_unlock(&x->wake_lock);
     td_watch_remove(x);
     td_generate_abandon(x);
     td_wake_slot_put(x->slot);

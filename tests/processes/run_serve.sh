@@ -8,4 +8,6 @@ fake=${TD_BINARY%/tandem}/tests/serve/serve_fake
 "$python" "$here/metrics_test.py" "$fake" "$TD_BINARY" --package
 "$python" "$here/schema_test.py" "$fake" 90
 "$python" "$here/page_test.py" "$fake"
+"$python" "$here/soak.py" "$fake" --seconds 20
+"$python" "$here/soak.py" "$TD_BINARY" --seconds 20
 "$python" "$here/afd_test.py" "$TD_BINARY"

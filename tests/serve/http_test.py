@@ -290,6 +290,28 @@ def disconnect_cancels():
 
 
 @test
+def leaving_while_the_body_is_read():
+    """A connection must not end under the hands of the worker that reads its body: the watcher sees that the client left, and its wake has to wait for the worker."""
+    with Server(FAKE) as s:
+        body = json.dumps({"content": "word " * 200000}).encode()
+        chunked = b"POST /tokenize HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        whole = b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+        def leave(i):
+            for n in range(12):
+                with socket.create_connection(("127.0.0.1", s.port)) as c:
+                    c.sendall(chunked if n % 3 else whole)
+                    if n % 2:
+                        c.shutdown(socket.SHUT_WR)
+        leavers = [threading.Thread(target=leave, args=(i,)) for i in range(4)]
+        for t in leavers:
+            t.start()
+        while any(t.is_alive() for t in leavers):
+            assert s.post("/tokenize", {"content": "ab"})[1] == {"tokens": [99, 100]}
+        assert eventually(lambda: s.post(CHAT, say("well"))[0] == 200)
+
+
+@test
 def faults_in_the_middle():
     with Server(FAKE) as s:
         status, r = s.post(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
