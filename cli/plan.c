@@ -70,8 +70,10 @@ static int number(const option *o, const char *text, td_plan_options *into)
         if (!strcmp(end, "s")) v *= 1000, end++;
         else if (!strcmp(end, "ms")) end += 2;
     } else if (end != text && (*end == 'K' || *end == 'k') && !end[1]) v *= 1024, end++;
-    snprintf(expected, sizeof expected, "expected a number of at least 0 after %s", o->name);
-    if (end == text || *end || !isfinite(v) || v < 0) return wrong(expected, text);
+    bool zero = strstr("--seed --jitter --link-us --prompt", o->name) != NULL; /* elsewhere nothing would be asked for */
+    snprintf(expected, sizeof expected, "expected a number %s 0 after %s", zero ? "of at least" : "above", o->name);
+    if (end == text || *end || !isfinite(v) || v < 0 || (v == 0 && !zero)) return wrong(expected, text);
+    if (o->value && v != floor(v)) return wrong("expected a whole number", text);
     if (o->value && v > 2e9) return wrong("expected a number of at most 2000000000", text);
     switch (o->value) {
     case 'd': into->devices_max = (int)v; break;

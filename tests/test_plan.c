@@ -137,6 +137,20 @@ static void bad_options_are_one_sentence(void **state)
     }
 }
 
+static void an_option_that_would_not_be_looked_at_is_refused(void **state)
+{
+    (void)state;
+    static const struct { td_plan_task task; td_plan_options o; const char *expect; } cases[] = {{TD_PLAN_COST, {.model = "step3", .chart = "x.svg"}, "--chart"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .chart = "x.svg"}, "--chart"},
+        {TD_PLAN_SEARCH, {.model = "step3", .rate = 5}, "--rate"}, {TD_PLAN_SIMULATE, {.model = "step3", .rate = 5, .trace = "x"}, "--rate"}, {TD_PLAN_COST, {.model = "step3", .format = "csv"}, "--csv"}, {TD_PLAN_MODELS, {.format = "json"}, "--json"},
+        {TD_PLAN_SEARCH, {.model = "step3", .from = "x"}, "--from"}, {TD_PLAN_SEARCH, {.model = "step3", .batch = 4}, "--batch"}, {TD_PLAN_SIMULATE, {.model = "step3", .demand = 5}, "--demand"}, {TD_PLAN_SEARCH, {.model = "step3", .trace = "x"}, "--trace"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char *out = NULL;
+        assert_int_equal(td_plan(cases[i].task, &cases[i].o, &out), TD_E_INVALID);
+        assert_null(out);
+        if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
+    }
+}
+
 static void config_errors_name_the_key(void **state)
 {
     (void)state;
@@ -680,6 +694,7 @@ int main(void)
         cmocka_unit_test(newer_models_cost_what_was_derived),
         cmocka_unit_test(hardware_lines_are_read_or_refused_by_number),
         cmocka_unit_test(bad_options_are_one_sentence),
+        cmocka_unit_test(an_option_that_would_not_be_looked_at_is_refused),
         cmocka_unit_test(config_errors_name_the_key),
         cmocka_unit_test(table_8_is_fitted_on_three_rows_and_predicts_two),
         cmocka_unit_test(the_rule_of_a_layer),

@@ -315,7 +315,7 @@ static td_status fit_for(const plan_calibration *c, const char *phase, const cha
         if (dtype && strcmp(want, dtype)) continue;
         if (!best || f->rows > best->rows) best = f;
     }
-    if (!best) return td_fail(TD_E_NOT_FOUND, "calibration: no rows for phase %s, weights %s, deployment %s; the first kind it has is '%s'", phase, dtype ? dtype : "of any type", deployment, c->fits[0].key);
+    if (!best) return td_fail(TD_E_NOT_FOUND, "calibration: no rows for phase %s, weights %s, deployment %s; the first kind it has is '%s' ('tandem plan --calibrate FILE --weights TYPE' measures another type)", phase, dtype ? dtype : "of any type", deployment, c->fits[0].key);
     *out = best;
     return TD_OK;
 }
@@ -353,6 +353,21 @@ static td_status predicted(const td_plan_options *o, td_buffer *out)
     return td_buffer_status(out);
 }
 
+/* What would be accepted and not looked at is refused. */
+static td_status contradictions(td_plan_task task, const td_plan_options *o, const char *format)
+{
+    bool search = task == TD_PLAN_SEARCH, simulate = task == TD_PLAN_SIMULATE, predict = task == TD_PLAN_PREDICT;
+    const struct { bool given, belongs; const char *name, *where; } options[] = {
+        {o->chart, search && !o->deploy, "--chart", "a search (without --deploy)"}, {o->demand != 0, search && !o->deploy, "--demand", "a search (without --deploy)"},
+        {o->rate != 0, simulate && !o->trace, "--rate", "--simulate without --trace"}, {o->requests != 0, simulate && !o->trace, "--requests", "--simulate without --trace"}, {o->trace, simulate, "--trace", "--simulate"},
+        {o->replicas != 0, simulate, "--replicas", "--simulate"}, {o->from, task == TD_PLAN_CALIBRATE, "--from", "--calibrate"}, {o->batch != 0, predict, "--batch", "--predict"}, {o->phase, predict, "--phase", "--predict"},
+        {o->link_us != 0, predict, "--link-us", "--predict"}, {!strcmp(format, "csv"), (search && !o->deploy) || task == TD_PLAN_PAPER, "--csv", "a search (without --deploy) and to --paper; --json says the same"},
+        {!strcmp(format, "json"), task != TD_PLAN_MODELS && task != TD_PLAN_HARDWARE, "--json", "answers, not to --list-models and --list-hardware"}};
+    for (size_t i = 0; i < TD_COUNT(options); i++)
+        if (options[i].given && !options[i].belongs) return td_fail(TD_E_INVALID, "%s belongs to %s", options[i].name, options[i].where);
+    return TD_OK;
+}
+
 td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
 {
     static const td_plan_options none;
@@ -363,6 +378,7 @@ td_status td_plan(td_plan_task task, const td_plan_options *options, char **out)
     if (!out) return td_fail(TD_E_INVALID, "td_plan: expected a place for the text, found NULL");
     const char *format = o->format ? o->format : "text";
     if (strcmp(format, "text") && strcmp(format, "json") && strcmp(format, "csv")) return td_fail(TD_E_INVALID, "format: expected text, json or csv, found '%s'", format);
+    TD_TRY(contradictions(task, o, format));
     switch (task) {
     case TD_PLAN_PAPER: status = plan_paper_report(format, &text); break;
     case TD_PLAN_MODELS: status = list_models(&text); break;
