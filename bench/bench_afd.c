@@ -20,6 +20,7 @@
 
 #include "../tests/afd/shape.h"
 #include "base/clock.h"
+#include "median.h"
 #include "engine/engine.h"
 
 enum { BATCH_MAX = 256, TURNS_MAX = 15, LIST_MAX = 8 };
@@ -116,18 +117,6 @@ static td_engine *open_engine(const settings *s, td_model *model, int micro_batc
 }
 
 typedef struct { td_engine *engine; int m, delay_us; double seconds[TURNS_MAX], layer_us; td_pace_row stages; } variant;
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, by_value);
-    return values[count / 2];
-}
 
 static int size_of(int rows)
 {

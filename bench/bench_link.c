@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "median.h"
 #include "base/random.h"
 #include "ffn/ffn.h"
 #include "link/crew.h"
@@ -39,18 +40,6 @@ static void use_core(int core)
     CPU_ZERO(&set);
     CPU_SET(core, &set);
     sched_setaffinity(0, sizeof set, &set);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, by_value);
-    return values[count / 2];
 }
 
 /* ---- bare ping-pong ----------------------------------------------------------------------------------------------------------------------- */

@@ -341,7 +341,7 @@ static void answer(td_worker *w, td_place *place, uint8_t *room, int64_t compute
         td_put32(info + 16, (uint32_t)batch_rows);
         td_put32(info + 20, (uint32_t)w->waiting);
         td_put64(info + 24, place->key.stamp_ns);
-    td_put32(info + 32, (uint32_t)TD_MIN(place->unseen / US, (int64_t)UINT32_MAX));
+        td_put32(info + 32, (uint32_t)TD_MIN(place->unseen / US, (int64_t)UINT32_MAX));
         frame.kind = TD_FRAME_ANSWER;
         frame.stamp_ns = (uint64_t)now_of(w);
         frame.payload = info;
