@@ -1,6 +1,7 @@
 /*
  * bench.c - tandem bench: decode and prefill speed at given batches and contexts, through the same engine that serves, beside the machine's limits.
- * What is printed per row: tokens/s, the weight and KV bytes a step must read (computed) over the time it took (measured), and the share of the limit.
+ * What is printed per row: tokens/s, the weight and KV bytes a step must read (computed) over the time it took (measured), and the share of the limit. Below it where
+ * the step's time went, by class of work: time measured, bytes and operations counted from the shapes that really ran.
  */
 #include <math.h>
 #include <stdio.h>
@@ -57,19 +58,6 @@ static limits measure_limits(void)
     return l;
 }
 
-/* Weight bytes that a step of `rows` tokens reads when experts are chosen evenly: all dense ones, and the expected share of experts that anyone chose. */
-static double step_weight_bytes(const td_model_info *info, double rows)
-{
-    double always = (double)info->active_bytes;
-    if (info->experts == 0) return always;
-    double share = (double)info->experts_per_token / info->experts, expert_bytes = 0;
-    /* active = rest + share * experts; ffn_bytes holds experts and the dense or shared rest, of which active counts everything */
-    expert_bytes = ((double)info->ffn_bytes + (double)info->attention_bytes - always) / (1.0 - share + 1e-12);
-    if (expert_bytes > (double)info->ffn_bytes) expert_bytes = (double)info->ffn_bytes;
-    double touched = 1.0 - pow(1.0 - share, rows);
-    return always - share * expert_bytes + touched * expert_bytes;
-}
-
 typedef struct { double rate, low, high; } prediction;
 
 /* What the calibration says of a row; rate 0 without --predict. The context grows while tokens are timed: its middle counts. */
@@ -90,30 +78,57 @@ static bool predict(const settings *s, const td_model_info *info, const td_engin
     return true;
 }
 
-static bool print_row(const settings *s, const td_model_info *info, const td_engine_stats *stats, const limits *l, const char *phase, int batch, int context, double rate, bool *first)
+/* Products run on the units of the weights' type; attention's are f32. */
+static double peak_of(const td_model_info *info, const limits *l, int class)
 {
-    bool decode = !strcmp(phase, "decode");
-    double rows = decode ? batch : (stats ? 512.0 : batch);
-    double steps = decode ? rate / batch : rate / (batch < 512 ? batch : 512);
-    double kv = decode ? (double)info->kv_bytes_per_token * batch * (context + s->tokens / 2.0) : 0;
-    double bytes = step_weight_bytes(info, decode ? batch : rows) + kv;
-    double flops = 2.0 * (double)info->active_bytes / ((double)info->weight_bytes / (double)info->parameters) * rate;
+    return info->dtype[0] == 'q' && class != TD_WORK_ATTENTION ? l->int8_gops : l->f32_gflops;
+}
+
+static double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+/* Where the time of a row's steps went. */
+static void print_work(const settings *s, const td_model_info *info, const limits *l, const timing *t)
+{
+    static const char *names[TD_WORK_CLASSES] = {"projections", "attention", "ffn", "head", "rest"};
+    double all = 0;
+    for (int i = 0; i < TD_WORK_CLASSES; i++) all += t->work[i].seconds;
+    if (s->json) printf(",\"work\":[");
+    for (int i = 0; i < TD_WORK_CLASSES; i++) {
+        const td_work_sum *w = &t->work[i];
+        double ms = share(w->seconds, t->steps) * 1e3, gbs = share(w->bytes, w->seconds) * 1e-9, gflops = share(w->flops, w->seconds) * 1e-9, peak = peak_of(info, l, i);
+        if (s->json) {
+            printf("%s{\"class\":\"%s\",\"ms_per_step\":%.5f,\"share\":%.4f,\"bytes_per_step\":%.0f,\"gb_per_s\":%.3f,\"flops_per_step\":%.0f,\"gflop_per_s\":%.2f,\"machine_gflop_per_s\":%.1f}", i ? "," : "", names[i], ms,
+                   share(w->seconds, all), share(w->bytes, t->steps), gbs, share(w->flops, t->steps), gflops, peak);
+        } else {
+            printf("  %-13s %9.3f ms %5.1f %%", names[i], ms, 100 * share(w->seconds, all));
+            if (w->bytes > 0) printf(" %11.2f %5.0f %% %11.1f %5.0f %%", gbs, 100 * share(gbs, l->read_gbs), gflops, 100 * share(gflops, peak));
+            printf("\n");
+        }
+    }
+    if (s->json) printf("]");
+}
+
+static bool print_row(const settings *s, const td_model_info *info, const td_engine_stats *stats, const limits *l, const char *phase, int batch, int context, double rate, const timing *t, bool *first)
+{
+    double bytes = 0, flops = 0, steps = !strcmp(phase, "decode") ? rate / batch : rate * share(t->steps, (double)t->tokens); /* a second */
+    for (int i = 0; i < TD_WORK_CLASSES; i++) bytes += share(t->work[i].bytes, t->steps), flops += share(t->work[i].flops, t->steps);
     prediction p;
-    bool integer = info->dtype[0] == 'q';
     if (!predict(s, info, stats, phase, batch, context, &p)) return false;
-    double peak = integer ? l->int8_gops : l->f32_gflops;
+    double peak = peak_of(info, l, TD_WORK_FFN);
     if (s->json) {
         printf("%s\n  {\"model\":\"%s\",\"dtype\":\"%s\",\"phase\":\"%s\",\"batch\":%d,\"context\":%d,\"threads\":%d,\"isa\":\"%s\",\"tokens_per_s\":%.3f,\"bytes_per_step\":%.0f,\"gb_per_s\":%.3f,"
                "\"machine_gb_per_s\":%.3f,\"flops_per_step\":%.0f,\"gflop_per_s\":%.2f,\"machine_gflop_per_s\":%.1f",
-               *first ? "[" : ",", info->name, info->dtype, phase, batch, context, stats->threads, stats->isa, rate, bytes, bytes * steps * 1e-9, l->read_gbs, flops / (steps + 1e-12), flops * 1e-9, peak);
+               *first ? "[" : ",", info->name, info->dtype, phase, batch, context, stats->threads, stats->isa, rate, bytes, bytes * steps * 1e-9, l->read_gbs, flops, flops * steps * 1e-9, peak);
         if (s->predict) printf(",\"predicted\":%.3f,\"low\":%.3f,\"high\":%.3f", p.rate, p.low, p.high);
+        print_work(s, info, l, t);
         printf("}");
         *first = false;
     } else {
-        printf("%-8s %6d %8d %12.2f %9.2f %5.0f %% %11.1f %5.0f %%", phase, batch, context, rate, bytes * steps * 1e-9, l->read_gbs > 0 ? 100 * bytes * steps * 1e-9 / l->read_gbs : 0, flops * 1e-9,
-               peak > 0 ? 100 * flops * 1e-9 / peak : 0);
+        printf("%-8s %6d %8d %12.2f %9.2f %5.0f %% %11.1f %5.0f %%", phase, batch, context, rate, bytes * steps * 1e-9, 100 * share(bytes * steps * 1e-9, l->read_gbs), flops * steps * 1e-9,
+               100 * share(flops * steps * 1e-9, peak));
         if (s->predict) printf(" %12.2f %12.2f .. %-9.2f %+6.1f %%", p.rate, p.low, p.high, 100 * (p.rate / rate - 1));
         printf("\n");
+        print_work(s, info, l, t);
     }
     fflush(stdout);
     return true;
@@ -131,20 +146,21 @@ static int run_table(const settings *s, const td_model *model, td_engine *engine
         printf("%s %s, %s, %d threads; this machine reads %.1f GB/s, %.0f GFLOP/s f32, %.0f Gop/s int8\n", info->name, info->dtype, stats.isa, stats.threads, l.read_gbs, l.f32_gflops, l.int8_gops);
         printf("%-8s %6s %8s %12s %9s %7s %11s %7s%s\n", "phase", "batch", "context", "tokens/s", "GB/s", "of max", "GFLOP/s", "of max", s->predict ? "    predicted   nine of ten within           error" : "");
     }
+    timing t; /* the classes of work are of the last repetition */
     for (int r = -1; r < s->repeat; r++) { /* one more before, to warm up */
-        timing t = time_prefill(engine, info->vocab_size, s->prefill, 77 + (uint64_t)(r + 1));
+        t = time_prefill(engine, info->vocab_size, s->prefill, 77 + (uint64_t)(r + 1));
         if (!t.fine) return EXIT_FAILED;
         if (r >= 0) rates[r] = (double)t.tokens / t.seconds;
     }
-    if (!print_row(s, info, &stats, &l, "prefill", s->prefill, 0, median(rates, s->repeat), &first)) return EXIT_FAILED;
+    if (!print_row(s, info, &stats, &l, "prefill", s->prefill, 0, median(rates, s->repeat), &t, &first)) return EXIT_FAILED;
     for (int c = 0; c < context_count; c++)
         for (int b = 0; b < batch_count; b++) {
             for (int r = 0; r < s->repeat; r++) {
-                timing t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->tokens, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
+                t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->tokens, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
                 if (!t.fine) return EXIT_FAILED;
                 rates[r] = (double)t.tokens / t.seconds;
             }
-            if (!print_row(s, info, &stats, &l, "decode", batches[b], contexts[c], median(rates, s->repeat), &first)) return EXIT_FAILED;
+            if (!print_row(s, info, &stats, &l, "decode", batches[b], contexts[c], median(rates, s->repeat), &t, &first)) return EXIT_FAILED;
         }
     if (s->json) printf("\n]\n");
     return EXIT_DONE;

@@ -37,6 +37,17 @@ static void fill_prompt(int32_t *ids, size_t count, int vocab, uint64_t seed)
     for (size_t i = 0; i < count; i++) ids[i] = (int32_t)(td_random_at(seed, i) % (uint64_t)vocab);
 }
 
+/* What the engine did between two looks at its statistics. */
+static void take_work(timing *t, const td_engine_stats *before, const td_engine_stats *after)
+{
+    t->steps = (double)(after->steps - before->steps);
+    for (int i = 0; i < TD_WORK_CLASSES; i++) {
+        t->work[i].seconds = after->work[i].seconds - before->work[i].seconds;
+        t->work[i].bytes = after->work[i].bytes - before->work[i].bytes;
+        t->work[i].flops = after->work[i].flops - before->work[i].flops;
+    }
+}
+
 int decode_surplus(int batch, int context) { return 3 + (int)((long long)batch * (context > 0 ? context : 1) / 512); }
 
 /* The first request is the first to end: from the moment that the last one has its first token until then all of them decode together, and that is what is timed. So they ask for more tokens
@@ -49,6 +60,7 @@ timing time_decode(td_engine *engine, int vocab, int batch, int context, int tok
     td_request **requests = calloc((size_t)batch, sizeof *requests);
     double *steps = malloc((size_t)tokens * sizeof *steps);
     td_event event = {0};
+    td_engine_stats before, after;
     int started = 0, count = 0;
     bool fine = ids && requests && steps;
     for (; fine && started < batch; started++) {
@@ -63,6 +75,7 @@ timing time_decode(td_engine *engine, int vocab, int batch, int context, int tok
     for (int i = started; fine && i-- > 0;) fine = td_request_next(requests[i], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
     while (fine && td_request_next(requests[0], 0, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) {} /* what is already there */
     int64_t start = td_now_ns(), last = start;
+    td_engine_get_stats(engine, &before);
     while (fine && count <= tokens && td_request_next(requests[0], -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN) {
         int64_t now = td_now_ns();
         if (count++ == 0) start = now; /* that step was under way when the clock started */
@@ -70,6 +83,8 @@ timing time_decode(td_engine *engine, int vocab, int batch, int context, int tok
         last = now;
     }
     result.seconds = (double)(last - start) * 1e-9;
+    td_engine_get_stats(engine, &after);
+    take_work(&result, &before, &after);
     if (fine && count < 2 && event.kind == TD_EVENT_FINISHED && event.finish == TD_FINISH_LENGTH) { /* over before this thread looked: the engine's own clock, reading of the others' prompts included */
         count = (int)event.generated_tokens;
         result.seconds = event.decode_ms * 1e-3;
@@ -90,9 +105,11 @@ timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed)
     int32_t *ids = malloc((size_t)tokens * sizeof *ids);
     td_request *request;
     td_event event = {0};
+    td_engine_stats before, after;
     if (!ids) return result;
     fill_prompt(ids, (size_t)tokens, vocab, seed);
     td_request_options options = {.tokens = ids, .tokens_count = (size_t)tokens, .max_tokens = 1, .ignore_eos = true};
+    td_engine_get_stats(engine, &before);
     int64_t start = td_now_ns();
     if (td_request_submit(engine, &options, &request) < 0) {
         failed();
@@ -100,6 +117,9 @@ timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed)
         result.fine = td_request_next(request, -1, &event) == TD_OK && event.kind == TD_EVENT_TOKEN;
         result.seconds = td_seconds_since(start);
         td_request_free(request);
+        do td_engine_get_stats(engine, &after); /* the last step is booked a moment after its token is out */
+        while (result.fine && after.prompt_tokens - before.prompt_tokens < (uint64_t)tokens && td_seconds_since(start) < 2 * result.seconds + 0.1);
+        take_work(&result, &before, &after);
     }
     free(ids);
     return result;

@@ -5,7 +5,13 @@
 #include "tandem.h"
 
 /* seconds for `tokens` over all requests; step_s: the median time of a step (0: fewer than 3 were timed), which a short disturbance does not move. */
-typedef struct { double seconds, step_s; long long tokens; bool fine; } timing;
+typedef struct {
+    double seconds, step_s;
+    long long tokens;
+    bool fine;
+    double steps;                         /* that `work` is of */
+    td_work_sum work[TD_WORK_CLASSES];    /* what the engine did meanwhile, to a step */
+} timing;
 
 /* Times `tokens` steps of `batch` requests of `context` prompt tokens (at least 1; what lies in the cache is not read again) while all of them decode. Sentences about errors go to stderr. */
 timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed);

@@ -130,12 +130,18 @@ typedef struct {
     const char *control;    /* "host:port" where this process takes 'tandem workers' commands; NULL: nowhere */
 } td_engine_options;
 
+/* Classes of work in a step. FFN: dense, routed and shared experts; with workers, the time that the engine waits for them. REST: norms, RoPE, sampling, scheduling. */
+enum { TD_WORK_PROJECTIONS, TD_WORK_ATTENTION, TD_WORK_FFN, TD_WORK_HEAD, TD_WORK_REST, TD_WORK_CLASSES };
+/* Time spent, bytes of weights or KV read, operations done (a multiplication with its addition is two). Bytes and operations follow from shapes; those of workers and of REST are not known: 0. */
+typedef struct { double seconds, bytes, flops; } td_work_sum;
+
 typedef struct {
     uint64_t steps, prompt_tokens, cached_tokens, decoded_tokens, requests_finished, requests_refused, preemptions;
     int requests_running, requests_waiting;
     uint64_t kv_pages, kv_pages_used, kv_page_tokens;
     uint64_t weight_bytes, kv_bytes, scratch_bytes; /* the memory table */
     double step_ms_mean;
+    td_work_sum work[TD_WORK_CLASSES]; /* of all steps since the engine was opened; their seconds add up to those of the steps */
     int threads, micro_batches;
     const char *isa;
     bool degraded;          /* FFN workers are missing; degraded_reason says which */

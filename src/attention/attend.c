@@ -219,10 +219,12 @@ static void run_waves(td_attend *a)
     for (int i = 0; i < a->unit_count; i++) store_unit(a, &a->units[i], &a->wave_state[i]);
 }
 
-/* Units of the batch rows first .. first+rows-1; returns the partitions they have in all. */
-static int64_t cut_units(td_attend *a, const td_batch *batch, int first, int rows)
+/* Units of the batch rows first .. first+rows-1; returns the partitions they have in all. A unit's later rows see more than its first: a window or the end of the context is taken as that of the last. */
+static int64_t cut_units(td_attend *a, const td_batch *batch, int first, int rows, td_attended *seen)
 {
+    const td_config *c = a->config;
     int64_t partitions = 0;
+    double row_bytes = (double)td_kv_k_row_bytes(a->kv) + (c->attention == TD_ATTN_MLA ? 0 : (double)td_kv_v_row_bytes(a->kv)); /* MLA: V is the front of K */
     a->unit_count = 0;
     for (int s = 0; s < batch->slice_count; s++) {
         const td_slice *slice = &batch->slices[s];
@@ -234,19 +236,24 @@ static int64_t cut_units(td_attend *a, const td_batch *batch, int first, int row
                 unit *u = &a->units[a->unit_count++];
                 *u = (unit){.slice = slice, .row = row, .rows = count, .head = head, .end = end, .partitions = (end + TD_PARTITION_TOKENS - 1) / TD_PARTITION_TOKENS};
                 partitions += u->partitions;
+                double positions = c->window > 0 ? TD_MIN(end, c->window) : end;
+                seen->bytes += positions * row_bytes;
+                seen->flops += 2 * positions * query_count(a, u) * (c->k_dim + c->v_dim);
             }
         }
     }
     return partitions;
 }
 
-void td_attend_run(td_attend *a, int layer, const td_batch *batch, int first, int rows, const float *q, float *out)
+td_attended td_attend_run(td_attend *a, int layer, const td_batch *batch, int first, int rows, const float *q, float *out)
 {
     a->layer = layer;
     a->first = first;
     a->q = q;
     a->out = out;
-    int64_t partitions = cut_units(a, batch, first, rows);
+    td_attended seen = {0};
+    int64_t partitions = cut_units(a, batch, first, rows, &seen);
     if (a->unit_count < a->wave_units && partitions > a->unit_count && td_pool_threads(a->pool) > 1) run_waves(a);
     else td_pool_run(a->pool, a->unit_count, unit_task, a);
+    return seen;
 }

@@ -14,7 +14,10 @@ typedef struct td_attend td_attend;
 
 td_status td_attend_open(const td_config *config, const td_kernel *kernel, td_pool *pool, td_kv *kv, int rows_max, int64_t context_max, td_arena *arena, td_attend **out);
 
+/* Bytes of K and V read from memory when a page stays in the caches for all rows of its unit, and operations. */
+typedef struct { double bytes, flops; } td_attended;
+
 /* q [rows, heads, k_dim] (rows of the batch from row `first` on, q points at that row; not scaled) -> out [rows, heads, v_dim], for `rows` rows. */
-void td_attend_run(td_attend *attend, int layer, const td_batch *batch, int first, int rows, const float *q, float *out);
+td_attended td_attend_run(td_attend *attend, int layer, const td_batch *batch, int first, int rows, const float *q, float *out);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "attention/attend.h"
 #include "attention/router.h"
+#include "base/meter.h"
 #include "kernel/linear.h"
 
 enum { QUERY_BUFFER_BYTES = 48 << 20, ROWS_ALONE = 2 };
@@ -45,6 +46,7 @@ struct td_attention {
     int32_t *ids;
     float *chosen;
     const int32_t *tokens;
+    td_work_sum work[TD_WORK_CLASSES];
 };
 
 static int64_t q_width(const td_config *c) { return c->attention == TD_ATTN_MLA ? c->nope_dim + c->rope_dim : c->k_dim; }
@@ -119,11 +121,15 @@ static void look(const td_tap *tap, td_point point, int layer, const td_batch *b
     if (tap && tap->points & 1u << point) tap->look(tap->user, point, layer, batch, width, data);
 }
 
-static void product(td_attention *a, const td_tensor *w, const float *x, int rows, float *y, const float *bias)
+static double product_flops(const td_tensor *w, int rows) { return 2.0 * rows * (double)w->shape[0] * (double)w->shape[1]; }
+
+static void product(td_attention *a, int class, const td_tensor *w, const float *x, int rows, float *y, const float *bias)
 {
+    int64_t start = td_now_ns();
     td_rows_set(&a->rows, x, rows, w->shape[1]);
     td_linear one = {.w = w, .x = &a->rows, .y = y, .y_stride = w->shape[0], .bias = bias};
     td_linear_run(a->kernel, a->pool, &one, 1);
+    td_work_add(&a->work[class], start, (double)td_tensor_bytes(w), product_flops(w, rows));
 }
 
 /* ---- rows of a layer ----------------------------------------------------------------------------------------------------------------- */
@@ -256,6 +262,14 @@ static void unabsorb_task(void *arg, int head, int worker)
                  (int64_t)c->heads * c->head_v_dim, worker);
 }
 
+static void per_head(td_attention *a, td_task fn, const td_tensor *weights)
+{
+    int heads = a->model->config.heads;
+    int64_t start = td_now_ns();
+    td_pool_run(a->pool, heads, fn, a);
+    td_work_add(&a->work[TD_WORK_PROJECTIONS], start, heads * (double)td_tensor_bytes(weights), heads * product_flops(weights, a->count));
+}
+
 /* ---- the layer ----------------------------------------------------------------------------------------------------------------------- */
 
 /* q_a and its norm where the family has them, k and v, all from the normalised rows in one pass. */
@@ -265,11 +279,15 @@ static void project(td_attention *a, int rows)
     const td_layer_attention *w = a->weights;
     td_linear list[3];
     int count = 0;
+    int64_t start = td_now_ns();
+    double bytes = 0, flops = 0;
     td_rows_set(&a->rows, a->h, rows, c->d_model);
     if (c->q_rank) list[count++] = (td_linear){.w = &w->q_a, .x = &a->rows, .y = a->qa, .y_stride = c->q_rank};
     list[count++] = (td_linear){.w = &w->k, .x = &a->rows, .y = a->kv_rows, .y_stride = w->k.shape[0], .bias = w->k_bias};
     if (w->v.dims) list[count++] = (td_linear){.w = &w->v, .x = &a->rows, .y = a->v_rows, .y_stride = w->v.shape[0], .bias = w->v_bias};
     td_linear_run(a->kernel, a->pool, list, count);
+    for (int i = 0; i < count; i++) bytes += (double)td_tensor_bytes(list[i].w), flops += product_flops(list[i].w, rows);
+    td_work_add(&a->work[TD_WORK_PROJECTIONS], start, bytes, flops);
     if (c->q_rank)
         for (int r = 0; r < rows; r++) a->kernel->rmsnorm(a->qa + (int64_t)r * c->q_rank, a->qa + (int64_t)r * c->q_rank, w->q_a_norm, c->q_rank, c->latent_eps);
 }
@@ -290,12 +308,14 @@ void td_attention_layer(td_attention *a, int layer, const td_batch *batch, float
     for (a->first = 0; a->first < batch->rows; a->first += a->count) {
         a->count = TD_MIN(a->q_rows, batch->rows - a->first);
         const float *from = c->q_rank ? a->qa + (int64_t)a->first * c->q_rank : a->h + (int64_t)a->first * c->d_model;
-        product(a, &w->q, from, a->count, a->q, w->q_bias);
+        product(a, TD_WORK_PROJECTIONS, &w->q, from, a->count, a->q, w->q_bias);
         for_rows(a, a->count, query_task);
-        if (mla) td_pool_run(a->pool, c->heads, absorb_task, a);
-        td_attend_run(a->attend, layer, batch, a->first, a->count, a->q_absorbed, a->latent);
-        if (mla) td_pool_run(a->pool, c->heads, unabsorb_task, a);
-        product(a, &w->o, a->heads_out, a->count, a->h + (int64_t)a->first * c->d_model, w->o_bias);
+        if (mla) per_head(a, absorb_task, w->k_b);
+        int64_t start = td_now_ns();
+        td_attended seen = td_attend_run(a->attend, layer, batch, a->first, a->count, a->q_absorbed, a->latent);
+        td_work_add(&a->work[TD_WORK_ATTENTION], start, seen.bytes, seen.flops);
+        if (mla) per_head(a, unabsorb_task, w->v_b);
+        product(a, TD_WORK_PROJECTIONS, &w->o, a->heads_out, a->count, a->h + (int64_t)a->first * c->d_model, w->o_bias);
     }
     look(tap, TD_POINT_ATTN_OUT, layer, batch, c->d_model, a->h);
     a->kernel->add(x, a->h, (int64_t)batch->rows * c->d_model);
@@ -336,7 +356,7 @@ void td_attention_route(td_attention *a, int layer, const td_batch *batch, const
     for_rows(a, batch->rows, ffn_norm_task);
     look(tap, TD_POINT_FFN_IN, layer, batch, c->d_model, m);
     if (!a->model->is_moe[layer]) return;
-    product(a, &a->weights->router, m, batch->rows, a->scores, NULL);
+    product(a, TD_WORK_PROJECTIONS, &a->weights->router, m, batch->rows, a->scores, NULL);
     for_rows(a, batch->rows, score_task);
     look(tap, TD_POINT_ROUTER, layer, batch, c->experts, a->scores);
     for_rows(a, batch->rows, choose_task);
@@ -358,4 +378,6 @@ void td_attention_final_norm(td_attention *a, int rows, float *x)
     for (int r = 0; r < rows; r++) a->kernel->rmsnorm(x + (int64_t)r * c->d_model, x + (int64_t)r * c->d_model, a->model->final_norm, c->d_model, c->norm_eps);
 }
 
-void td_attention_logits(td_attention *a, int rows, const float *x, float *logits) { product(a, &a->model->head, x, rows, logits, NULL); }
+void td_attention_logits(td_attention *a, int rows, const float *x, float *logits) { product(a, TD_WORK_HEAD, &a->model->head, x, rows, logits, NULL); }
+
+const td_work_sum *td_attention_work(const td_attention *a) { return a->work; }

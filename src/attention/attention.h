@@ -53,4 +53,7 @@ void td_attention_route(td_attention *attention, int layer, const td_batch *batc
 void td_attention_final_norm(td_attention *attention, int rows, float *x);
 void td_attention_logits(td_attention *attention, int rows, const float *x, float *logits);
 
+/* What this wing has done so far: [TD_WORK_CLASSES], of which projections (the router's too), attention and head are its own. Read by the thread that calls the rest. */
+const td_work_sum *td_attention_work(const td_attention *attention);
+
 #endif

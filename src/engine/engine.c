@@ -125,6 +125,18 @@ static bool await_work(td_engine *engine)
     return go_on;
 }
 
+/* What each class of work took in all steps; what nobody measured is the rest. */
+static void count_work(td_engine *engine, td_work_sum *work)
+{
+    td_link_times ffn;
+    td_link_get_times(engine->link, &ffn);
+    memcpy(work, td_attention_work(engine->attention), TD_WORK_CLASSES * sizeof *work);
+    work[TD_WORK_FFN] = (td_work_sum){engine->ffn_seconds, ffn.bytes, ffn.flops};
+    double known = 0;
+    for (int i = 0; i < TD_WORK_REST; i++) known += work[i].seconds;
+    work[TD_WORK_REST] = (td_work_sum){.seconds = engine->step_seconds - known};
+}
+
 static void count_step(td_engine *engine, double seconds)
 {
     td_link_stats link;
@@ -135,6 +147,7 @@ static void count_step(td_engine *engine, double seconds)
     s->prompt_tokens = engine->prompt_rows;
     s->decoded_tokens = engine->tokens_taken;
     engine->step_seconds += seconds;
+    count_work(engine, s->work);
     s->step_ms_mean = engine->step_seconds * 1e3 / (double)s->steps;
     s->requests_running = engine->running_count;
     s->micro_batches = engine->pace.count;

@@ -99,6 +99,7 @@ struct td_engine {
     uint64_t step;
     uint64_t prompt_rows, tokens_taken; /* prompt rows computed and tokens sampled since open; the decoding thread's own, shown by count_step */
     double step_seconds;
+    double ffn_seconds;      /* in submit and wait; written by the decoding thread */
 
     pthread_t thread;
     bool thread_started;

@@ -74,7 +74,10 @@ static td_status finish_layer(td_engine *engine, int index, int layer, const td_
     td_micro_batch *micro = &engine->micro[index];
     int d = engine->model->config.d_model;
     float *x = rows_at(engine->x, engine, micro), *y = rows_at(engine->y, engine, micro);
-    TD_TRY(td_link_wait(engine->link, index));
+    int64_t start = td_now_ns();
+    td_status status = td_link_wait(engine->link, index);
+    engine->ffn_seconds += td_seconds_since(start);
+    if (status < 0) return status;
     show(micro, tap, TD_POINT_FFN_OUT, layer, d, y);
     engine->kernel->add(x, y, (int64_t)micro->batch.rows * d);
     show(micro, tap, TD_POINT_RESID_OUT, layer, d, x);
@@ -91,11 +94,14 @@ static td_status start_layer(td_engine *engine, int index, int layer, const td_t
     int64_t start = td_now_ns();
     td_attention_layer(engine->attention, layer, &micro->batch, x, tap);
     td_attention_route(engine->attention, layer, &micro->batch, x, m, ids, weights, tap);
-    engine->pace.attention_ns += td_now_ns() - start;
+    int64_t away = td_now_ns();
+    engine->pace.attention_ns += away - start;
     bool moe = engine->model->is_moe[layer];
     td_link_job job = {.step = engine->step, .layer = layer, .micro_batch = index, .rows = micro->batch.rows, .x = m, .ids = moe ? ids : NULL,
                        .weights = moe ? weights : NULL, .y = rows_at(engine->y, engine, micro)};
-    return td_link_submit(engine->link, &job);
+    td_status status = td_link_submit(engine->link, &job);
+    engine->ffn_seconds += td_seconds_since(away);
+    return status;
 }
 
 static td_status run_layers(td_engine *engine, int count)

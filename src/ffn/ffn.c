@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/meter.h"
 #include "kernel/linear.h"
 
 enum { HIDDEN_TILE = 256, ROW_TILE = 128, OUT_TILE_FEW = 128, OUT_TILE_MANY = 64, FEW_SLOTS = 1024 };
@@ -45,6 +46,7 @@ struct td_ffn {
     const td_ffn_job *job;
     float *y, *slots, *shared;
     int64_t out_tile;
+    td_work_sum work;
 };
 
 /* The widest hidden row in bytes over the forms that a down matrix may want. */
@@ -97,6 +99,8 @@ void td_ffn_close(td_ffn *ffn)
 }
 
 size_t td_ffn_scratch_bytes(const td_ffn *ffn) { return ffn->arena.bytes_reserved; }
+
+const td_work_sum *td_ffn_work(const td_ffn *ffn) { return &ffn->work; }
 
 /* ---- pass 1: hidden rows ------------------------------------------------------------------------------------------------------------- */
 
@@ -228,6 +232,8 @@ static void run(td_ffn *ffn, const td_ffn_job *job, bool want_shared)
 {
     const td_config *c = &ffn->model->config;
     const td_layer_ffn *layer = &ffn->model->ffn[job->layer];
+    int64_t start = td_now_ns();
+    double bytes = 0, flops = 0;
     ffn->job = job;
     ffn->group_count = 0;
     td_rows_set(&ffn->x, job->x, job->rows, c->d_model);
@@ -240,6 +246,8 @@ static void run(td_ffn *ffn, const td_ffn_job *job, bool want_shared)
         const group *g = &ffn->groups[i];
         td_rows_as(&ffn->x, ffn->kernel, ffn->pool, g->gate->type, &ignored); /* quantise before the pass, not inside it */
         td_rows_as(&ffn->x, ffn->kernel, ffn->pool, g->up->type, &ignored);
+        bytes += (double)(td_tensor_bytes(g->gate) + td_tensor_bytes(g->up) + td_tensor_bytes(g->down));
+        flops += 6.0 * g->rows * (double)g->gate->shape[0] * (double)g->gate->shape[1];
         ffn->group_task[i] = tasks;
         tasks += (int)((g->gate->shape[0] + HIDDEN_TILE - 1) / HIDDEN_TILE);
     }
@@ -247,6 +255,7 @@ static void run(td_ffn *ffn, const td_ffn_job *job, bool want_shared)
     int slots = job->ids ? job->rows * c->top_k : 0;
     ffn->out_tile = slots <= FEW_SLOTS ? OUT_TILE_FEW : OUT_TILE_MANY;
     td_pool_run(ffn->pool, (int)((c->d_model + ffn->out_tile - 1) / ffn->out_tile), output_task, ffn);
+    td_work_add(&ffn->work, start, bytes, flops);
 }
 
 void td_ffn_run(td_ffn *ffn, const td_ffn_job *job, float *y)

@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "kernel/kernel.h"
 #include "model/model.h"
+#include "tandem.h"
 
 typedef struct td_ffn td_ffn;
 
@@ -17,6 +18,8 @@ typedef struct td_ffn td_ffn;
 td_status td_ffn_open(const td_model *model, const td_kernel *kernel, td_pool *pool, int rows_max, td_ffn **out);
 void td_ffn_close(td_ffn *ffn);
 size_t td_ffn_scratch_bytes(const td_ffn *ffn);
+/* What this wing has done so far. Read by the thread that calls the rest. */
+const td_work_sum *td_ffn_work(const td_ffn *ffn);
 
 typedef struct {
     int layer, rows;        /* 0 <= rows <= rows_max */

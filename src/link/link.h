@@ -51,6 +51,7 @@ typedef struct {
     uint64_t tickets;
     double ffn_us, queue_us, wire_us; /* the worker whose answer came last: computing, waiting there, the rest */
     int workers_ready;
+    double bytes, flops;              /* of the FFN computed in this process; 0 with workers */
 } td_link_times;
 
 /* Local, or a pool of workers: connects, authenticates, compares fingerprints. Refusals are sentences that name both sides. */

@@ -152,6 +152,13 @@ def tools():
     check("doctor --json", doctor["read_gb_per_s"] > 0 and doctor["cores"] >= 1, doctor)
     rows = json.loads(run("bench", "", "--batch", "1,2", "--context", "0,64", "--tokens", "4", "--prefill", "32", "-r", "1", "--json").stdout)
     check("bench --json has a row for every case", len(rows) == 5 and all(row["tokens_per_s"] > 0 for row in rows), rows)
+    check("classes of work share a step's time", all(abs(sum(w["share"] for w in row["work"]) - 1) < 0.01 for row in rows), rows)
+    one, two, deep, _ = [{w["class"]: w for w in row["work"]} for row in rows[1:]]
+    check("two rows are twice the operations of one, in every product", all(1.99 < two[c]["flops_per_step"] / one[c]["flops_per_step"] < 2.01 for c in ("projections", "ffn", "head")), (one, two))
+    check("and read the same weights in projections and head", all(one[c]["bytes_per_step"] == two[c]["bytes_per_step"] > 0 for c in ("projections", "head")), (one, two))
+    check("a longer context is more attention, nothing else", deep["attention"]["bytes_per_step"] > 5 * one["attention"]["bytes_per_step"]
+          and deep["head"]["flops_per_step"] == one["head"]["flops_per_step"], (one, deep))
+    check("shares of a row add up", all(abs(sum(w["bytes_per_step"] for w in row["work"]) - row["bytes_per_step"]) < 5 for row in rows), rows)
     with tempfile.NamedTemporaryFile("w") as file:
         file.write("Once upon a time, there was a little girl named Lucy. She lived in a small town. " * 20)
         file.flush()
