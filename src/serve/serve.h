@@ -174,6 +174,7 @@ struct td_exchange {
     atomic_bool gone, ping, counted;
     atomic_llong last_sent_ns;
     int fd;                                      /* in the watcher's epoll set; -1: not */
+    uint64_t watch_number;                       /* of its own, unlike its address: an event of an exchange that is gone must not find another */
     td_exchange *older, *newer;                  /* watcher's list, and jobs */
     td_exchange *job_next;
     const char *log_finish;
@@ -224,6 +225,7 @@ struct td_server {
 
     pthread_mutex_t watch_lock;                  /* watch.c */
     td_exchange *watched;
+    uint64_t watch_count;                        /* exchanges ever watched */
     int epoll_fd;
     pthread_t watcher;
     bool watcher_started;

@@ -15,8 +15,8 @@ enum { TICK_MS = 200, EVENTS_MAX = 64 };
 static void look_for_gone(td_server *server, const struct epoll_event *events, int count)
 {
     for (int i = 0; i < count; i++)
-        for (td_exchange *x = server->watched; x; x = x->older) /* only what is still in the list is alive */
-            if (x == events[i].data.ptr) {
+        for (td_exchange *x = server->watched; x; x = x->older) /* only what is still in the list is alive; its number, because its address may be used again */
+            if (x->watch_number == events[i].data.u64) {
                 if (!atomic_exchange(&x->gone, true)) td_exchange_wake(x);
                 epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, x->fd, NULL);
                 break;
@@ -66,7 +66,8 @@ void td_watch_add(td_exchange *x)
     x->newer = NULL;
     if (x->older) x->older->newer = x;
     server->watched = x;
-    struct epoll_event event = {.events = EPOLLRDHUP, .data.ptr = x};
+    x->watch_number = ++server->watch_count;
+    struct epoll_event event = {.events = EPOLLRDHUP, .data.u64 = x->watch_number};
     epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, x->fd, &event);
     pthread_mutex_unlock(&server->watch_lock);
     atomic_store(&x->counted, true);

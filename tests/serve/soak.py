@@ -50,6 +50,7 @@ class Load:
     def streamed(self, dice):
         path, body = FAIR[dice.randrange(7)]
         events = self.server.stream(path, {**body, "stream": True}, timeout=120)
+        assert events, f"{path}: a stream closed before its first event"
         last = events[-1]
         assert last == "[DONE]" or (isinstance(last, tuple) and last[0] in ("response.completed", "response.incomplete", "message_stop")) or "error" in json.dumps(last), last
 
