@@ -47,8 +47,9 @@ soak: all
 	@tests/serve/soak.py build-addres/tandem --seconds $(SERVE)
 	@tests/serve/soak.py $(BUILD)/tandem --seconds $(SERVE) --flat
 
+# Only lines changed since the last commit: the tree is never reformatted as a whole
 format:
-	@clang-format -i $$(git ls-files '*.c' '*.h')
+	@git clang-format --style=file --extensions c,h --force HEAD; [ $$? -le 1 ]
 
 install: all
 	@meson install -C $(BUILD)

@@ -14,6 +14,7 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "kernel/kernel.h"
+#include "tensor/pack.h"
 
 enum { K = 4096, BIG_BYTES = 256 << 20, CHECK_OUTS = 67, SLICES = 24 };
 static const double SECONDS = 0.3;
@@ -72,11 +73,24 @@ static void fill(td_dtype type, void *data, int64_t rows, int64_t k)
     }
 }
 
+/* In place. */
+static void pack(const td_tensor *w)
+{
+    size_t bytes = td_dtype_row_bytes(w->type, K) * TD_PACK_ROWS;
+    char *copy = malloc(bytes);
+    for (int64_t g = 0; g < w->shape[0] / TD_PACK_ROWS; g++) {
+        char *at = (char *)(uintptr_t)w->data + (size_t)g * bytes;
+        memcpy(copy, at, bytes);
+        td_pack_rows(w->type, K, copy, at);
+    }
+    free(copy);
+}
+
 static int check_product(const td_kernel *kernel, td_matmul_job job)
 {
     const td_kernel *all[TD_KERNELS_MAX];
     td_kernel_all(all);
-    job.rows = TD_MIN(job.rows, 19), job.out_end = CHECK_OUTS, job.y_stride = CHECK_OUTS;
+    job.rows = TD_MIN(job.rows, 19), job.out_end = job.w->packed ? CHECK_OUTS / TD_PACK_ROWS * TD_PACK_ROWS : CHECK_OUTS, job.y_stride = CHECK_OUTS;
     size_t bytes = (size_t)(job.rows * CHECK_OUTS) * 4;
     float *right = calloc(bytes, 1), *y = calloc(bytes, 1);
     job.y = right, all[0]->matmul[job.w->type](&job);
@@ -86,10 +100,10 @@ static int check_product(const td_kernel *kernel, td_matmul_job job)
     return same;
 }
 
-static void bench_product(const td_kernel *kernel, td_pool *pool, const td_machine_limits *limits, td_dtype type, int rows, void *data, float *y)
+static void bench_product(const td_kernel *kernel, td_pool *pool, const td_machine_limits *limits, td_dtype type, bool packed, int rows, void *data, float *y)
 {
     size_t row_bytes = td_dtype_row_bytes(type, K);
-    int64_t all = BIG_BYTES / (int64_t)row_bytes / 64 * 64, outs = rows <= 16 ? all / SLICES / 64 * 64 : (rows <= 64 ? 256 : 64) * td_pool_threads(pool);
+    int64_t all = BIG_BYTES / (int64_t)row_bytes / 64 * 64, outs = rows <= 48 ? all / SLICES / 64 * 64 : (rows <= 64 ? 256 : 64) * td_pool_threads(pool);
     td_act_kind kind = td_act_kind_of(type);
     size_t x_bytes = td_act_row_bytes(kind, K);
     char *x = aligned_alloc(64, (x_bytes * (size_t)rows + 63) / 64 * 64);
@@ -101,16 +115,16 @@ static void bench_product(const td_kernel *kernel, td_pool *pool, const td_machi
         if (kind == TD_ACT_F32) memcpy(x + (size_t)r * x_bytes, plain, x_bytes);
         else td_act_quantise(kernel, kind, plain, K, x + (size_t)r * x_bytes);
     }
-    td_tensor w = {.type = type, .dims = 2, .shape = {all, K}, .data = data, .scale = type == TD_F8_E4M3 ? scale : NULL};
-    run r = {.kernel = kernel, .job = {.w = &w, .x = x, .x_stride = x_bytes, .rows = rows, .out_end = outs, .y = y, .y_stride = all}, .tasks = td_pool_threads(pool) * (rows <= 16 ? 8 : 1)};
+    td_tensor w = {.type = type, .dims = 2, .shape = {all, K}, .data = data, .scale = type == TD_F8_E4M3 ? scale : NULL, .packed = packed};
+    run r = {.kernel = kernel, .job = {.w = &w, .x = x, .x_stride = x_bytes, .rows = rows, .out_end = outs, .y = y, .y_stride = all}, .tasks = td_pool_threads(pool) * (rows <= 48 ? 8 : 1)};
     if (!check_product(kernel, r.job)) {
-        printf("%-24s differs from ref\n", td_dtype_name(type));
+        printf("%s%s, %d rows: differs from ref\n", td_dtype_name(type), packed ? " packed" : "", rows);
         exit(1);
     }
-    double seconds = best_seconds(pool, product_task, &r, rows <= 16 ? SLICES : 1);
+    double seconds = best_seconds(pool, product_task, &r, rows <= 48 ? SLICES : 1);
     double gbs = (double)row_bytes * (double)outs / seconds * 1e-9, gops = 2.0 * rows * (double)outs * K / seconds * 1e-9;
     double peak = kind == TD_ACT_F32 ? limits->f32_gflops : limits->int8_gops;
-    printf("%-10s rows %-4d %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", td_dtype_name(type), rows, gbs, gbs / limits->read_gbs * 100, gops, gops / peak * 100);
+    printf("%-4s %-6s rows %-4d %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", td_dtype_name(type), packed ? "packed" : "", rows, gbs, gbs / limits->read_gbs * 100, gops, gops / peak * 100);
     fflush(stdout);
     free(x), free(plain), free(scale);
 }
@@ -156,7 +170,7 @@ static void bench_attention(const td_kernel *kernel, td_pool *pool, const td_mac
 
 int main(int argc, char **argv)
 {
-    static const int rows[] = {1, 2, 4, 6, 8, 16, 64, 512};
+    static const int rows[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 512};
     static const attention_shape shapes[] = {
         {"MFA 64 x 256 bf16", TD_BF16, 256, 256, 64, 0, 512}, {"MLA 128 x 576 bf16", TD_BF16, 576, 512, 128, 1, 512}, {"MLA 128 x 576 q8_0", TD_Q8_0, 576, 512, 128, 1, 512},
         {"GQA 8 x 128 bf16", TD_BF16, 128, 128, 8, 0, 512},  {"GQA 8 x 128 f32", TD_F32, 128, 128, 8, 0, 512},      {"GQA 4 x 128 q8_0", TD_Q8_0, 128, 128, 4, 0, 512},
@@ -187,7 +201,11 @@ int main(int argc, char **argv)
         for (td_dtype type = TD_F32; type <= TD_Q6_K; type++) {
             if (!strstr(td_dtype_name(type), only)) continue;
             fill(type, data, BIG_BYTES / (int64_t)td_dtype_row_bytes(type, K), K);
-            for (size_t i = 0; i < TD_COUNT(rows); i++) bench_product(all[t], pool, &limits, type, rows[i], data, y);
+            for (size_t i = 0; i < TD_COUNT(rows); i++) bench_product(all[t], pool, &limits, type, false, rows[i], data, y);
+            td_tensor w = {.type = type, .dims = 2, .shape = {BIG_BYTES / (int64_t)td_dtype_row_bytes(type, K) / TD_PACK_ROWS * TD_PACK_ROWS, K}, .data = data};
+            if (!td_pack_fits(&w)) continue;
+            pack(&w);
+            for (size_t i = 0; i < TD_COUNT(rows); i++) bench_product(all[t], pool, &limits, type, true, rows[i], data, y);
         }
         for (size_t i = 0; i < TD_COUNT(shapes) && strstr("attention", only); i++) bench_attention(all[t], pool, &limits, &shapes[i], data);
     }

@@ -25,6 +25,7 @@
 #include "link/worker.h"
 
 enum { PORT_BASE = 20000, WIDTH = 2048, BATCHES = 9 };
+#define PATIENT ((int64_t)60000000000)
 
 static td_secret secret;
 
@@ -44,12 +45,34 @@ static void use_core(int core)
 
 /* ---- bare ping-pong ----------------------------------------------------------------------------------------------------------------------- */
 
-typedef struct { td_transport *transport; uint8_t *buffer; int conn, pending; bool echo, arrived; } end;
+typedef struct { td_transport *transport; uint8_t *buffer; int conn, pending; bool echo, joined, arrived; } end;
+
+enum { OFFER_MAX = 4096 };
+
+/* Connections begin at the door; lanes are there once each side has joined what the other offered. */
+static void bare_offer(end *e)
+{
+    static uint8_t offer[OFFER_MAX];
+    size_t bytes = e->transport->ops->offer(e->transport, e->conn, offer, sizeof offer);
+    if (bytes == 0) stop("no lanes are offered");
+    e->pending++;
+    e->transport->ops->send(e->transport, e->conn, offer, bytes, offer);
+}
+
+static void bare_join(end *e, const uint8_t *offer, size_t bytes)
+{
+    if (e->transport->ops->join(e->transport, e->conn, offer, bytes) < 0) stop("lanes");
+    e->joined = true;
+    if (e->echo) bare_offer(e); /* by the lanes already */
+}
 
 static void bare_frame(void *user, int conn, const uint8_t *data, size_t bytes)
 {
-    end *e = user;
-    (void)data; /* a receiver that reads where UCX put it */
+    end *e = user; /* a receiver that reads where UCX put it */
+    if (!e->joined) {
+        bare_join(e, data, bytes);
+        return;
+    }
     if (!e->echo) {
         e->arrived = true;
         return;
@@ -80,7 +103,8 @@ static double bare_rounds(end *e, size_t bytes, int rounds)
         e->arrived = false;
         e->pending++;
         e->transport->ops->send(e->transport, e->conn, e->buffer, bytes, e->buffer);
-        while (!e->arrived || e->pending > 0) e->transport->ops->progress(e->transport);
+        while ((!e->arrived || e->pending > 0) && e->conn >= 0) e->transport->ops->progress(e->transport);
+        if (e->conn < 0) stop("the bare side lost its peer");
     }
     return td_seconds_since(start) * 1e6 / rounds;
 }
@@ -148,10 +172,13 @@ static int message(size_t bytes, int rounds)
     use_core(0);
     end *e = bare_end(bare, bytes, false);
     if (e->transport->ops->connect(e->transport, bare, &e->conn) < 0) stop("connect");
+    bare_offer(e);
+    while (!e->joined && e->conn >= 0) e->transport->ops->progress(e->transport);
+    if (e->conn < 0) stop("the bare side found nobody");
     td_transport *t;
     td_crew *crew;
     if (td_transport_ucx_open((1 << 20) + 4096, 50000, full, &t) < 0) stop("ucx");
-    td_crew_options options = {.shape = &shape, .kernel = kernel, .transport = t, .secret = secret, .rows_max = rows};
+    td_crew_options options = {.shape = &shape, .kernel = kernel, .transport = t, .secret = secret, .rows_max = rows, .silence_min = PATIENT, .silence_max = PATIENT}; /* while the bare side has its turn nobody looks at the heartbeats */
     if (td_crew_open(&options, &crew) < 0 || td_crew_add(crew, full) < 0) stop("crew");
     while (!td_crew_all_ready(crew)) {
         t->ops->progress(t);
@@ -167,9 +194,12 @@ static int message(size_t bytes, int rounds)
         own[i] = crew_rounds(crew, t, &job, rounds / BATCHES);
         difference[i] = (own[i] - plain[i]) / 2;
     }
-    char lanes[192];
-    t->ops->describe(t, crew->peers[0].conn, lanes, sizeof lanes);
-    printf("%zu bytes each way over %s: bare round trip %.1f us, through crew and worker %.1f us; own overhead %.1f us a message (median of %d)\n", bytes, lanes, median(plain, BATCHES), median(own, BATCHES),
+    char lanes[2][192];
+    e->transport->ops->describe(e->transport, e->conn, lanes[0], sizeof lanes[0]);
+    t->ops->describe(t, crew->peers[0].conn, lanes[1], sizeof lanes[1]);
+    printf("lanes: bare %s; crew and worker %s\n", lanes[0], lanes[1]);
+    if (strcmp(lanes[0], lanes[1]) != 0 || !lanes[0][0]) stop("the two sides went different ways: the difference would say nothing");
+    printf("%zu bytes each way: bare round trip %.1f us, through crew and worker %.1f us; own overhead %.1f us a message (median of %d)\n", bytes, median(plain, BATCHES), median(own, BATCHES),
            median(difference, BATCHES), BATCHES);
     if (memcmp(x, y, bytes) != 0) stop("other bytes came back");
     kill(child, SIGKILL);

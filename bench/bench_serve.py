@@ -3,9 +3,9 @@
 
     bench/bench_serve.py MODEL [--streams 1,4,16,64] [--tokens 64] [--repeat 3] [--least 0.97]
 
-For each number of streams: so many streaming /v1/completions are opened at once; the clock starts when the last one has its first token, as in `tandem bench`, and stops when the
-last one ends. Server and bench take turns, so that both see the same machine; the medians are compared. Prompts are token ids, different in every request: nothing is reused.
-The client runs on the same machine and its share of the processors is counted in. Prints one Markdown row a number of streams; exits with 1 when a ratio is below --least."""
+For each number of streams: so many streaming /v1/completions are opened at once; the clock runs while all of them do, as in `tandem bench`: from the moment the last one has its first
+token until the first one ends. Server and bench take turns, so that both see the same machine; the medians are compared. Prompts are token ids, different in every request: nothing is
+reused. The client runs on the same machine; how much of the processors it took is a column. Prints one Markdown row a number of streams; exits with 1 when a ratio is below --least."""
 import argparse
 import asyncio
 import json
@@ -46,17 +46,17 @@ class Stream(asyncio.Protocol):
 
 
 async def load(port, streams, tokens, seed):
-    draw = random.Random(seed)
+    draw, begun, cpu = random.Random(seed), time.perf_counter(), time.process_time()
     loop = asyncio.get_running_loop()
     started = [(await loop.create_connection(lambda: Stream({"prompt": [draw.randrange(3, 90), draw.randrange(3, 90)], "max_tokens": tokens + 1, "ignore_eos": True, "temperature": 0, "stream": True, "return_tokens": True,
                                                                  "seed": i}), "127.0.0.1", port))[1] for i in range(streams)]
     await asyncio.gather(*(s.done for s in started))
     for s in started:
         s.times.pop()  # the chunk with the finish reason carries no token
-    first = max(s.times[0] for s in started)
-    after = sum(sum(t > first for t in s.times) for s in started)
+    first, end = max(s.times[0] for s in started), min(s.times[-1] for s in started)
+    between = sum(sum(first < t <= end for t in s.times) for s in started)
     gaps = [b - a for s in started for a, b in zip(s.times, s.times[1:])]
-    return {"rate": after / (max(s.times[-1] for s in started) - first), "ttft": [s.times[0] - s.sent for s in started], "gaps": gaps, "events": sum(len(s.times) for s in started)}
+    return {"rate": between / (end - first) if end > first else None, "client": (time.process_time() - cpu) / (time.perf_counter() - begun), "ttft": [s.times[0] - s.sent for s in started], "gaps": gaps}
 
 
 def bench(tandem, model, streams, tokens):
@@ -79,20 +79,23 @@ def main():
     ask.add_argument("--least", type=float, default=0)
     o = ask.parse_args()
     low = 1e9
-    print("| streams | `tandem bench` tokens/s | `tandem serve` tokens/s | ratio | first token p50 / p99 ms | between tokens p50 / p99 ms |\n| --- | --- | --- | --- | --- | --- |")
+    print("| streams | `tandem bench` tokens/s | `tandem serve` tokens/s | ratio | first token p50 / p99 ms | between tokens p50 / p99 ms | client, of a core |\n| --- | --- | --- | --- | --- | --- | --- |")
     with Server([o.tandem, "serve", o.model], "--quiet") as server:
         asyncio.run(load(server.port, 2, 4, 0))
         for streams in map(int, o.streams.split(",")):
-            direct, served, ttft, gaps = [], [], [], []
+            direct, served, client, ttft, gaps = [], [], [], [], []
             for r in range(o.repeat):
                 direct.append(bench([o.tandem], o.model, streams, o.tokens))
                 one = asyncio.run(load(server.port, streams, o.tokens, r * 1000 + streams))
+                if one["rate"] is None:
+                    sys.exit(f"bench_serve: of {streams} streams one ended before all had begun: expected more --tokens than {o.tokens}")
                 served.append(one["rate"])
+                client.append(one["client"])
                 ttft += one["ttft"]
                 gaps += one["gaps"]
             a, b = statistics.median(direct), statistics.median(served)
             low = min(low, b / a)
-            print(f"| {streams} | {a:.1f} | {b:.1f} | {b / a:.3f} | {1e3 * quantile(ttft, .5):.1f} / {1e3 * quantile(ttft, .99):.1f} | {1e3 * quantile(gaps, .5):.2f} / {1e3 * quantile(gaps, .99):.2f} |", flush=True)
+            print(f"| {streams} | {a:.1f} | {b:.1f} | {b / a:.3f} | {1e3 * quantile(ttft, .5):.1f} / {1e3 * quantile(ttft, .99):.1f} | {1e3 * quantile(gaps, .5):.2f} / {1e3 * quantile(gaps, .99):.2f} | {statistics.median(client):.3f} |", flush=True)
     return 0 if low >= o.least else 1
 
 

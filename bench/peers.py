@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Tandem beside llama.cpp and ik_llama.cpp on the same GGUF files, in alternation on the same cores.
 
-The peers are not part of this project: build them yourself, natively, and pass the folders that hold llama-bench and llama-batched-bench. Every case is run `--runs` times in turn
-(tandem, peer, peer, tandem, ...), each time by a fresh process; the medians are compared. Before every run the machine must be quiet (--busy, measured from /proc/stat over 0.3 s).
-Both of a peer's attention settings (flash attention off and on) are run and the better median counts.
+The peers are not part of this project: build them yourself, natively, and pass the folders that hold llama-bench and llama-batched-bench.
 
     bench/peers.py --tandem build/tandem --llama PATH/bin [--ik PATH/bin] --out build/peers MODEL.gguf ...
 
-writes OUT.md (the table, with commands, versions and the machine), OUT.svg (the ratios as bars) and OUT.json (every single run).
+Cases come in groups; one process measures one group of one model once. First each peer's settings (flash attention off and on, then weights repacked at load or not) are tried once each,
+and the best one stays, group by group; then the programs run in turn (peer, tandem, peer; peer, tandem, peer; ...) until each has --runs results. A ratio is the median of the turns' ratios, because the speed of a
+shared machine's memory changes from minute to minute; rates are medians too. Before every run the machine must be quiet (--busy, from /proc/stat over 0.3 s).
+
+Writes OUT.md (the table, with commands, versions and the machine), OUT.svg (the ratios as bars) and OUT.json (every single run); --join puts several of these into one.
 """
 import argparse
 import json
@@ -16,7 +18,15 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+
+GROUPS = {
+    "short": {"cases": ["prefill 512", "decode, 1 stream"], "prefill": 512, "tokens": 32, "batches": [1], "context": 0},
+    "streams": {"cases": ["decode, 4 streams", "decode, 16 streams", "decode, 64 streams"], "prefill": 8, "tokens": 12, "batches": [4, 16, 64], "context": 0},
+    "4K": {"cases": ["prefill 4096", "decode, 1 stream, 4K context"], "prefill": 4096, "tokens": 16, "batches": [1], "context": 4096},
+    "16K": {"cases": ["decode, 1 stream, 16K context"], "prefill": 0, "tokens": 16, "batches": [1], "context": 16384},
+}
 
 
 def busy_share(seconds=0.3):
@@ -30,159 +40,202 @@ def busy_share(seconds=0.3):
     return 1 - (idle2 - idle) / max(1, total2 - total)
 
 
-def run(command, env=None, timeout=600):
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})})
+def run(command, env=None, timeout=1200):
+    """In a folder of its own: some programs leave logs where they are started."""
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}, cwd=folder)
 
 
 class Tandem:
-    name = "tandem"
+    name, env, choices = "tandem", None, []
 
     def __init__(self, program):
         self.program = program
-        self.settings = [""]
 
     def version(self):
         return run([self.program, "--version"]).stdout.strip()
 
-    def command(self, case, model, threads, _):
-        return [self.program, "bench", model, "-t", str(threads), "--json", "-r", "1", "--prefill", str(case["prefill"]), "--batch", str(case["batch"]), "--context", str(case["context"]),
-                "--tokens", str(case["tokens"])]
+    def command(self, group, model, threads, _):
+        return [self.program, "bench", model, "-t", str(threads), "--json", "-r", "1", "--prefill", str(group["prefill"] or 1), "--batch", ",".join(map(str, group["batches"])),
+                "--context", str(group["context"]), "--tokens", str(group["tokens"])]
 
-    def rate(self, case, output):
-        rows = json.loads(output)
-        row = next(r for r in rows if r["phase"] == case["phase"])
-        return row["tokens_per_s"], row
+    def figures(self, group, done):
+        """Tokens/s of each case of the group, in order, and what more is known."""
+        rows = json.loads(done.stdout)  # the prompt's first, then a row for each number of streams
+        rows = rows if group["cases"][0].startswith("prefill") else rows[1:]
+        return [r["tokens_per_s"] for r in rows], rows
 
 
 class Peer:
-    def __init__(self, name, folder, flash):
-        self.name, self.folder, self.settings = name, folder, flash
+    def __init__(self, name, folder, repack):
+        """repack: {program: {"off": options, "on": options}}"""
+        self.name, self.folder, self.repack = name, folder, repack
+        self.choices = [("flash", ["on", "off"]), ("repack", ["on", "off"])]
         self.env = {"LD_LIBRARY_PATH": folder + ":" + os.environ.get("LD_LIBRARY_PATH", "")}
 
     def version(self):
-        out = run([os.path.join(self.folder, "llama-bench"), "-h"], self.env)
-        found = re.search(r"build: .*|version: .*", out.stdout + out.stderr)
-        return found.group(0) if found else "version not told"
+        at = os.path.dirname(os.path.dirname(os.path.abspath(self.folder)))
+        told = run(["git", "-C", at, "log", "-1", "--format=commit %h of %as"]).stdout.strip()
+        return told or "version not told"
 
-    def command(self, case, model, threads, flash):
-        if case["batch"] == 1:
-            pair = ["-p", str(case["prefill"]), "-n", "0"] if case["phase"] == "prefill" else ["-p", "0", "-n", str(case["tokens"])]
-            depth = ["-d", str(case["context"])] if case["context"] else []
-            return [os.path.join(self.folder, "llama-bench"), "-m", model, "-t", str(threads), "-r", "1", "-o", "json", "-fa", flash, *pair, *depth]
-        size = case["batch"] * (case["tokens"] + 16) + 64
-        return [os.path.join(self.folder, "llama-batched-bench"), "-m", model, "-t", str(threads), "-c", str(size), "-npp", "8", "-ntg", str(case["tokens"]), "-npl", str(case["batch"]),
-                "-fa", {"0": "off", "1": "on"}[flash], "--output-format", "jsonl"]
+    def command(self, group, model, threads, setting):
+        program = "llama-bench" if group["batches"] == [1] else "llama-batched-bench"
+        start = [os.path.join(self.folder, program), "-m", model, "-t", str(threads), *self.repack[program][setting["repack"]]]
+        if program == "llama-bench":
+            decode = ["-n", str(group["tokens"])]
+            if group["context"]:  # ik's llama-bench has no depth, but decoding after a prompt
+                decode = [*decode, "-d", str(group["context"])] if self.name == "llama.cpp" else ["-n", "0", "-gp", f"{group['context']},{group['tokens']}"]
+            return [*start, "-fa", "01"[setting["flash"] == "on"], "-r", "1", "-o", "json", "-p", str(group["prefill"]), *decode]
+        most = max(group["batches"])
+        return [*start, "-c", str(most * (group["tokens"] + group["prefill"]) + 64), "-npp", str(group["prefill"]), "-ntg", str(group["tokens"]), "-npl", ",".join(map(str, group["batches"])),
+                "-fa", setting["flash"]]
 
-    def rate(self, case, output):
-        if case["batch"] == 1:
-            return json.loads(output)[0]["avg_ts"], {}
-        lines = [json.loads(x) for x in output.splitlines() if x.startswith("{")]
-        return lines[-1]["speed_tg"], {}
-
-
-CASES = [
-    {"title": "prefill 512", "phase": "prefill", "prefill": 512, "batch": 1, "context": 0, "tokens": 2},
-    {"title": "decode, 1 stream", "phase": "decode", "prefill": 1, "batch": 1, "context": 0, "tokens": 32},
-    {"title": "decode, 1 stream, 4K context", "phase": "decode", "prefill": 1, "batch": 1, "context": 4096, "tokens": 16},
-    {"title": "decode, 4 streams", "phase": "decode", "prefill": 1, "batch": 4, "context": 0, "tokens": 24},
-    {"title": "decode, 16 streams", "phase": "decode", "prefill": 1, "batch": 16, "context": 0, "tokens": 24},
-    {"title": "decode, 64 streams", "phase": "decode", "prefill": 1, "batch": 64, "context": 0, "tokens": 12},
-]
+    def figures(self, group, done):
+        if group["batches"] == [1]:
+            rows = json.loads(done.stdout[done.stdout.index("["):done.stdout.rindex("]") + 1])
+            found = {"prefill": next((r for r in rows if r["n_gen"] == 0), None), "decode": next((r for r in rows if r["n_gen"] > 0), None)}
+            return [found[case.split()[0].strip(",")]["avg_ts"] for case in group["cases"]], None
+        rows = re.findall(r"^\|((?: +[0-9.]+ \|){10})$", done.stdout + done.stderr, re.M)  # ik prints its table on stderr
+        if len(rows) != len(group["cases"]):
+            raise ValueError(f"expected {len(group['cases'])} rows, found {len(rows)}")
+        return [float(row.split("|")[7]) for row in rows], None
 
 
-def measure(args, engines, case, model, log):
-    """{engine: {setting: [tokens/s]}}; a run that fails is recorded with its last words."""
-    found = {e.name: {s: [] for s in e.settings} for e in engines}
+def once(args, engine, group, title, model, setting, log):
+    """[tokens/s of each case]; None if the run failed. Either is written down."""
+    waited = time.time()
+    while busy_share() > args.busy:
+        if time.time() - waited > args.wait:
+            sys.exit(f"the machine is not quiet: more than {args.busy:.0%} busy for {args.wait} s; stop what else runs, or raise --busy")
+    command = engine.command(group, model, args.threads, setting)
+    entry = {"model": os.path.basename(model), "group": title, "engine": engine.name, "setting": setting, "command": " ".join(command)}
+    log.append(entry)
+    begun = time.time()
+    try:
+        done = run(command, engine.env)
+    except subprocess.TimeoutExpired as fault:
+        entry["failed"] = str(fault)
+        return None
+    try:
+        figures, detail = engine.figures(group, done)
+    except (ValueError, KeyError, IndexError, StopIteration, TypeError) as fault:
+        entry["failed"] = f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [fault])[-1]}"[:300]
+        return None
+    entry.update(tokens_per_s=figures, detail=detail, seconds=round(time.time() - begun, 1))
+    return figures
+
+
+def measure(args, engines, title, model, log):
+    """{engine: ([figures of each run], setting)}"""
+    group, found, settings = GROUPS[title], {}, {}
+    for engine in engines:
+        settings[engine.name] = {choice: values[0] for choice, values in engine.choices}
+        found[engine.name] = []
+        known = {}
+        for choice, values in engine.choices:  # one choice after the other
+            for value in values:
+                setting = {**settings[engine.name], choice: value}
+                key = tuple(setting.values())
+                if key not in known:
+                    known[key] = once(args, engine, group, title, model, setting, log) or []
+            good = {v: known[tuple({**settings[engine.name], choice: v}.values())] for v in values}
+            settings[engine.name] = {**settings[engine.name], choice: max(values, key=lambda v: statistics.geometric_mean(good[v]) if good[v] else 0)}
+    turn = engines[1:2] + engines[:1] + engines[2:]  # tandem between its peers
     for number in range(args.runs):
-        order = engines if number % 2 == 0 else engines[::-1]
-        for engine in order:
-            for setting in engine.settings:
-                waited = time.time()
-                while busy_share() > args.busy:
-                    if time.time() - waited > args.wait:
-                        sys.exit(f"the machine is not quiet: more than {args.busy:.0%} busy for {args.wait} s; stop what else runs, or raise --busy")
-                command = engine.command(case, model, args.threads, setting)
-                done = run(command, getattr(engine, "env", None))
-                entry = {"model": os.path.basename(model), "case": case["title"], "engine": engine.name, "setting": setting, "command": " ".join(command)}
-                try:
-                    entry["tokens_per_s"], entry["detail"] = engine.rate(case, done.stdout)
-                    found[engine.name][setting].append(entry["tokens_per_s"])
-                except (ValueError, KeyError, IndexError, StopIteration, TypeError):
-                    entry["failed"] = f"exit {done.returncode}: " + (done.stderr.strip().splitlines() or [""])[-1][:200]
-                log.append(entry)
-    return found
+        for engine in turn if number % 2 == 0 else turn[::-1]:
+            found[engine.name].append(once(args, engine, group, title, model, settings[engine.name], log))
+    return {e.name: (found[e.name], settings[e.name]) for e in engines}
 
 
-def best(rates):
-    medians = [(statistics.median(v), s) for s, v in rates.items() if v]
-    return max(medians) if medians else (None, "")
+def median(values):
+    there = [v for v in values if v]
+    return statistics.median(there) if there else None
 
 
-def chart(rows, path):
+def chart(rows, names, path):
     """Bars of tandem over each peer; the line at 1 is equality."""
-    bars = [(f"{r['model']}  {r['case']}  / {p}", r["ratio"][p]) for r in rows for p in r["ratio"] if r["ratio"][p]]
-    width, left, height = 900, 430, 18
-    most = max([b for _, b in bars] + [1.0])
-    scale = (width - left - 60) / most
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height * len(bars) + 40}" font-family="sans-serif" font-size="12">',
-           f'<rect width="100%" height="100%" fill="white"/><text x="8" y="18" font-weight="bold">tokens/s of tandem over its peers, same file, same cores</text>']
-    for i, (title, ratio) in enumerate(bars):
-        y = 30 + i * height
-        out.append(f'<text x="8" y="{y + 12}">{title}</text><rect x="{left}" y="{y + 2}" width="{ratio * scale:.1f}" height="{height - 5}" fill="{"#2a7" if ratio >= 1 else "#c54"}"/>'
-                   f'<text x="{left + ratio * scale + 4:.1f}" y="{y + 12}">{ratio:.2f}</text>')
-    out.append(f'<line x1="{left + scale:.1f}" x2="{left + scale:.1f}" y1="26" y2="{30 + height * len(bars)}" stroke="black" stroke-dasharray="3 3"/></svg>\n')
-    with open(path, "w") as f:
-        f.write("\n".join(out))
+    import matplotlib
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"
+    from matplotlib import pyplot
+    titles = [f"{r['model']}: {r['case']}" for r in rows]
+    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.24 * len(rows) * len(names)))
+    high = 0.8 / len(names)
+    for i, name in enumerate(names):
+        bars = axes.barh([y + i * high for y in range(len(rows))], [r["ratio"][name] or 0 for r in rows], high, label=f"over {name}", color=["#2a7f62", "#7fb069"][i % 2])
+        axes.bar_label(bars, [f"{r['ratio'][name]:.2f}" if r["ratio"][name] else "peer failed" for r in rows], padding=3, fontsize=7)
+    axes.axvline(1, color="black", linestyle="--", linewidth=0.8)
+    axes.set_yticks([y + 0.4 - high / 2 for y in range(len(rows))], titles, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("tokens/s of tandem over its peer: same file, same cores")
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def write(args, engines, rows, log):
+    cpu = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
+    names = [e.name for e in engines]
+    with open(args.out + ".md", "w") as f:
+        f.write(f"Machine: {cpu.group(1) if cpu else '?'}, {os.cpu_count()} cores; {args.threads} threads; {args.runs} runs each in turn; rates are medians, ratios the medians of the turns' ratios; every run began on a machine less than {args.busy:.0%} busy.\n\n")
+        for e in engines:
+            f.write(f"- {e.name}: {e.version()}\n")
+        f.write("\n| model | case | " + " | ".join(n + " tokens/s" for n in names) + " | " + " | ".join("over " + n for n in names[1:]) + " | settings of the peers |\n" + "|---" * (2 + len(names) * 2) + "|\n")
+        for r in rows:
+            rates = [f"{r['rates'][n]:.1f}" if r["rates"][n] else "failed" for n in names]
+            ratios = [f"{r['ratio'][n]:.2f}" if r["ratio"][n] else "-" for n in names[1:]]
+            told = "; ".join(" ".join(f"{k} {v}" for k, v in r["settings"][n].items()) for n in names[1:])
+            f.write(f"| {r['model']} | {r['case']} | " + " | ".join(rates + ratios) + f" | {told} |\n")
+        f.write("\nCommands:\n\n" + "".join(f"    {c}\n" for c in sorted({x["command"] for x in log})))
+    with open(args.out + ".json", "w") as f:
+        json.dump({"rows": rows, "runs": log}, f, indent=1)
+    if names[1:]:
+        chart(rows, names[1:], args.out + ".svg")
 
 
 def main():
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("models", nargs="+")
+    cli.add_argument("models", nargs="*")
     cli.add_argument("--tandem", default="build/tandem")
     cli.add_argument("--llama", help="folder with llama.cpp's llama-bench and llama-batched-bench")
     cli.add_argument("--ik", help="the same of ik_llama.cpp")
     cli.add_argument("--threads", type=int, default=os.cpu_count())
     cli.add_argument("--runs", type=int, default=5)
-    cli.add_argument("--cases", help="case titles, separated by semicolons (all): " + "; ".join(c["title"] for c in CASES))
+    cli.add_argument("--groups", default="short,streams,4K", help="; ".join(f"{k}: {', '.join(v['cases'])}" for k, v in GROUPS.items()))
     cli.add_argument("--busy", type=float, default=0.05, help="how busy the machine may be before a run (share of all cores)")
     cli.add_argument("--wait", type=float, default=120, help="seconds to wait for a quiet machine")
+    cli.add_argument("--join", nargs="*", default=[], metavar="OUT.json", help="begin with the rows of earlier runs")
     cli.add_argument("--out", default="build/peers")
     args = cli.parse_args()
-    engines = [Tandem(args.tandem)]
+    args.models = [os.path.abspath(m) for m in args.models]
+    engines = [Tandem(os.path.abspath(args.tandem))]
     if args.llama:
-        engines.append(Peer("llama.cpp", args.llama, ["0", "1"]))
+        # llama-bench has no option against repacking; tensors placed in the plain buffer of the CPU are not repacked
+        engines.append(Peer("llama.cpp", os.path.abspath(args.llama), {"llama-bench": {"on": [], "off": ["-ot", ".*=CPU"]}, "llama-batched-bench": {"on": ["--repack"], "off": ["--no-repack"]}}))
     if args.ik:
-        engines.append(Peer("ik_llama.cpp", args.ik, ["0", "1"]))
+        engines.append(Peer("ik_llama.cpp", os.path.abspath(args.ik), {"llama-bench": {"on": ["-rtr", "1"], "off": ["-rtr", "0"]}, "llama-batched-bench": {"on": ["-rtr"], "off": []}}))
     if len(engines) == 1:
         cli.error("nothing to compare with: pass --llama FOLDER or --ik FOLDER")
-    cases = [c for c in CASES if not args.cases or c["title"] in args.cases.split(";")]
+    for title in args.groups.split(","):
+        if title not in GROUPS:
+            cli.error(f"no group '{title}': {', '.join(GROUPS)}")
     log, rows = [], []
+    for path in args.join:
+        kept = json.load(open(path))
+        rows += kept["rows"]
+        log += kept["runs"]
+    if args.join:
+        write(args, engines, rows, log)
     for model in args.models:
-        for case in cases:
-            found = measure(args, engines, case, model, log)
-            own, _ = best(found["tandem"])
-            row = {"model": os.path.basename(model), "case": case["title"], "rates": {}, "ratio": {}}
-            for e in engines:
-                row["rates"][e.name] = best(found[e.name])
-                if e.name != "tandem":
-                    row["ratio"][e.name] = own / row["rates"][e.name][0] if own and row["rates"][e.name][0] else None
-            rows.append(row)
-            print(row["model"], row["case"], {k: round(v[0], 2) if v[0] else "failed" for k, v in row["rates"].items()}, {k: round(v, 2) for k, v in row["ratio"].items() if v}, flush=True)
-    cpu = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
-    with open(args.out + ".md", "w") as f:
-        f.write(f"Machine: {cpu.group(1) if cpu else '?'}, {os.cpu_count()} cores; {args.threads} threads; {args.runs} runs in alternation, medians.\n\n")
-        for e in engines:
-            f.write(f"- {e.name}: {e.version()}\n")
-        names = [e.name for e in engines]
-        f.write("\n| model | case | " + " | ".join(n + " tokens/s" for n in names) + " | " + " | ".join("over " + n for n in names[1:]) + " |\n" + "|---" * (2 + len(names) * 2 - 1) + "|\n")
-        for r in rows:
-            rates = [f"{r['rates'][n][0]:.1f}" if r["rates"][n][0] else "failed" for n in names]
-            ratios = [f"{r['ratio'][n]:.2f}" if r["ratio"][n] else "-" for n in names[1:]]
-            f.write(f"| {r['model']} | {r['case']} | " + " | ".join(rates + ratios) + " |\n")
-        f.write("\nCommands:\n\n" + "".join(f"    {c}\n" for c in sorted({x["command"] for x in log})))
-    with open(args.out + ".json", "w") as f:
-        json.dump(log, f, indent=1)
-    chart(rows, args.out + ".svg")
+        for title in args.groups.split(","):
+            found = measure(args, engines, title, model, log)
+            for i, case in enumerate(GROUPS[title]["cases"]):
+                each = {name: [f and f[i] for f in figures] for name, (figures, _) in found.items()}
+                rates = {name: median(values) for name, values in each.items()}
+                ratio = {n: median([own and other and own / other for own, other in zip(each["tandem"], values)]) for n, values in each.items() if n != "tandem"}
+                rows.append({"model": os.path.basename(model).removesuffix(".gguf"), "case": case, "rates": rates, "ratio": ratio, "settings": {n: s for n, (_, s) in found.items()}})
+                print(rows[-1]["model"], case, {k: round(v, 2) if v else "failed" for k, v in rates.items()}, {k: round(v, 2) for k, v in ratio.items() if v}, flush=True)
+            write(args, engines, rows, log)  # after every group: what was measured is not lost
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ static int run_table(const settings *s, const td_model *model, td_engine *engine
 
 int verb_bench(int argc, char **argv)
 {
-    settings s = {.batches = "1", .contexts = "0", .tokens = 32, .prefill = PREFILL_TOKENS, .repeat = 3};
+    settings s = {.batches = "1", .contexts = "0", .tokens = 32, .prefill = PREFILL_TOKENS, .repeat = 3, .model = {.layout = "auto"}};
     const option options[] = {
         {"--batch", "-b", OPTION_TEXT, &s.batches, 0, 0, "1,4,16", "requests decoded together"},
         {"--context", NULL, OPTION_TEXT, &s.contexts, 0, 0, "0,4096", "tokens already in the context"},
@@ -187,6 +187,7 @@ int verb_bench(int argc, char **argv)
         {"--secret-file", NULL, OPTION_TEXT, &s.engine.secret_file, 0, 0, "FILE", "shared secret of the workers"},
         {"--wire", NULL, OPTION_TEXT, &s.engine.wire, 0, 0, "TYPE", "rows on the wire to workers: f32, bf16, fp8"},
         {"--quant", NULL, OPTION_TEXT, &s.model.quant, 0, 0, "TYPE", "quantise weights on load"},
+        {"--layout", NULL, OPTION_TEXT, &s.model.layout, 0, 0, "HOW", "of integer weights: file (as they lie), packed (laid out anew while loading: a copy, faster), auto (default)"},
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
     };
     const char *arguments[1] = {NULL};

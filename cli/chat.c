@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -106,6 +107,16 @@ static char *history_path(void)
     return path.data;
 }
 
+/* While it answers the terminal neither echoes nor gathers lines: what is typed then is the next prompt's, ^D too (a line that ^D ended before editing begins would be lost). ^C stays a signal. */
+static void keep_typing(EditLine *edit)
+{
+    struct termios now;
+    el_set(edit, EL_SETTY, "-x", "-icanon", "-echo", NULL);
+    if (tcgetattr(STDIN_FILENO, &now) < 0) return;
+    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &now);
+}
+
 static void talk_on_terminal(const settings *s, const td_model *model, td_engine *engine, td_buffer *messages)
 {
     setlocale(LC_ALL, "");
@@ -120,9 +131,16 @@ static void talk_on_terminal(const settings *s, const td_model *model, td_engine
     el_set(edit, EL_EDITOR, "emacs");
     el_set(edit, EL_HIST, history, lines);
     el_source(edit, NULL);
+    keep_typing(edit);
     for (;;) {
         int count;
+        interrupted = 0;
         const char *line = el_gets(edit, &count);
+        if ((!line || count <= 0) && interrupted) { /* ^C at the prompt: the line is forgotten */
+            fputc('\n', stdout);
+            el_reset(edit);
+            continue;
+        }
         if (!line || count <= 0) break;
         if (count > 1) history(lines, &event, H_ENTER, line);
         if (!take_line(s, model, engine, messages, line, strcspn(line, "\n"))) break;
@@ -147,7 +165,7 @@ static void talk_on_pipe(const settings *s, const td_model *model, td_engine *en
 
 int verb_chat(int argc, char **argv)
 {
-    settings s = {.engine = {.requests_max = 1}};
+    settings s = {.engine = {.requests_max = 1}, .model = {.layout = "auto"}};
     const option options[] = {
         {"--system", NULL, OPTION_TEXT, &s.system, 0, 0, "TEXT", "system message"},
         {"--tokens", "-n", OPTION_INT64, &s.request.max_tokens, 0, 1e9, "N", "tokens an answer may have (0: until the model ends)"},
@@ -160,7 +178,7 @@ int verb_chat(int argc, char **argv)
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
     };
     const char *arguments[1] = {NULL};
-    option_set set = {"tandem chat [MODEL] [options]", "Talks with a model in its own chat form. ^C stops an answer, /clear begins anew, ^D or /quit ends.", options, arguments, 0, 1};
+    option_set set = {"tandem chat [MODEL] [options]", "Talks with a model in its own chat form. ^C stops an answer or forgets the line, /clear begins anew, ^D or /quit ends.", options, arguments, 0, 1};
     int count, status = options_parse(&set, argc, argv, &count);
     if (status >= 0) return status;
     s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;

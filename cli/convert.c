@@ -14,7 +14,7 @@ int verb_convert(int argc, char **argv)
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
     };
     const char *arguments[2] = {NULL, NULL};
-    option_set set = {"tandem convert MODEL OUT [options]", "Writes a Hugging Face folder as a GGUF file, or a GGUF file as a folder; the tokenizer comes along.\n"
+    option_set set = {"tandem convert MODEL OUT [options]", "Writes a Hugging Face folder as a new GGUF file, or a GGUF file as a new folder; the tokenizer comes along.\n"
                       "Norms, router and biases are never quantised. A row that is no whole number of blocks falls back: k-quants to q8_0, that to bf16.", options, arguments, 2, 2};
     int count, status = options_parse(&set, argc, argv, &count);
     if (status >= 0) return status;

@@ -60,9 +60,10 @@ timing time_decode(td_engine *engine, int vocab, int batch, int context, int tok
     td_request **requests = calloc((size_t)batch, sizeof *requests);
     double *steps = malloc((size_t)tokens * sizeof *steps);
     td_event event = {0};
-    td_engine_stats before, after;
+    td_engine_stats submitted, before, after;
     int started = 0, count = 0;
     bool fine = ids && requests && steps;
+    td_engine_get_stats(engine, &submitted);
     for (; fine && started < batch; started++) {
         fill_prompt(ids, prompt, vocab, seed + (uint64_t)started);
         td_request_options options = {.tokens = ids, .tokens_count = prompt, .max_tokens = tokens + decode_surplus(batch, context), .ignore_eos = true};
@@ -88,6 +89,7 @@ timing time_decode(td_engine *engine, int vocab, int batch, int context, int tok
     if (fine && count < 2 && event.kind == TD_EVENT_FINISHED && event.finish == TD_FINISH_LENGTH) { /* over before this thread looked: the engine's own clock, reading of the others' prompts included */
         count = (int)event.generated_tokens;
         result.seconds = event.decode_ms * 1e-3;
+        take_work(&result, &submitted, &after);
     } else if (count > 3) result.step_s = median(steps, count - 1);
     result.tokens = (long long)batch * (count - 1);
     result.fine = fine && count > 1 && result.seconds > 0;
@@ -133,15 +135,25 @@ static const shape shapes[] = {{"qwen3-0.6b", 5, 1}, {"qwen3-30b-a3b", 3, 2}, {"
 typedef struct { int batch, context, tokens; } point;
 static const point decoded[] = {{1, 128, 16}, {1, 1536, 16}, {2, 128, 12}, {4, 256, 12}, {6, 64, 12}, {8, 64, 10}, {12, 32, 10}, {20, 32, 8}, {40, 32, 8}};
 static const int read_prompts[] = {192, 640};
-enum { CONTEXT_MAX = 1536 + 192, REQUESTS_MAX = 40, KV_TOKENS = 16000, PASSES = 3 };
+enum { CONTEXT_MAX = 1536 + 192, REQUESTS_MAX = 40, KV_TOKENS = 16000, PASSES = 3, STEADY_PERCENT = 15 };
 
-typedef struct { FILE *rows; const char *model, *dtype, *folder; int count, threads; } run;
+/* spread: how far the passes of a row lie apart, over their median: summed over rows, and the largest. */
+typedef struct { FILE *rows; const char *model, *dtype, *folder; int count, threads; double spread_sum, spread_most; } run;
 
 static void row(run *r, const char *phase, const char *deployment, int batch, double context, double rate)
 {
     fprintf(r->rows, "%s\n{\"model\":\"%s\",\"dtype\":\"%s\",\"phase\":\"%s\",\"deployment\":\"%s\",\"batch\":%d,\"context\":%.1f,\"threads\":%d,\"tokens_per_s\":%.4f}", r->count++ ? "," : "", r->model, r->dtype, phase, deployment, batch,
             context, r->threads, rate);
     fprintf(stderr, "\r  %3d measured: %-7s %-9s batch %2d, context %4.0f, %d threads: %10.1f tokens/s   ", r->count, phase, deployment, batch, context, r->threads, rate);
+}
+
+/* The median of a row's passes. */
+static double settle(run *r, double *values)
+{
+    double middle = median(values, PASSES), spread = (values[PASSES - 1] - values[0]) / middle;
+    r->spread_sum += spread;
+    if (spread > r->spread_most) r->spread_most = spread;
+    return middle;
 }
 
 /* Passes over all points rather than each point several times: another program that runs for some seconds then disturbs one pass of three. A pass finds the prompts of the one before in the
@@ -163,8 +175,8 @@ static bool time_engine(run *r, td_engine *engine, int vocab, const char *deploy
             rates[i][pass] = t.step_s > 0 ? decoded[i].batch / t.step_s : (double)t.tokens / t.seconds;
         }
     }
-    for (int i = 0; fine && i < READ; i++) row(r, "prefill", deployment, 1, read_prompts[i], read_prompts[i] / median(read_s[i], PASSES));
-    for (int i = 0; fine && i < DECODED; i++) row(r, "decode", deployment, decoded[i].batch, decoded[i].context + decoded[i].tokens / 2.0, median(rates[i], PASSES));
+    for (int i = 0; fine && i < READ; i++) row(r, "prefill", deployment, 1, read_prompts[i], read_prompts[i] / settle(r, read_s[i]));
+    for (int i = 0; fine && i < DECODED; i++) row(r, "decode", deployment, decoded[i].batch, decoded[i].context + decoded[i].tokens / 2.0, settle(r, rates[i]));
     return fine;
 }
 
@@ -172,7 +184,7 @@ static bool with_engine(run *r, const td_engine_options *wanted, bool attention_
 {
     td_model *model = NULL;
     td_engine *engine = NULL;
-    td_model_options open = {.attention_only = attention_only};
+    td_model_options open = {.attention_only = attention_only, .layout = "auto"};
     bool fine = td_model_open(r->model, &open, &model) == TD_OK && td_engine_open(model, wanted, &engine) == TD_OK;
     if (!fine) failed();
     else fine = time_engine(r, engine, td_model_get_info(model)->vocab_size, deployment);
@@ -270,5 +282,10 @@ int measure_machine(const char *dtype, int threads, char **path, char **folder)
     for (size_t i = 0; fine && i < sizeof shapes / sizeof *shapes; i++) fine = time_shape(&r, &shapes[i], threads > 0 ? threads : td_cores_usable());
     fprintf(r.rows, "]}\n");
     fprintf(stderr, "\n");
+    if (fine) {
+        double mean = 100 * r.spread_sum / r.count;
+        fprintf(stderr, "the same row measured %d times lies %.0f %% apart (mean; at most %.0f %%)%s\n", PASSES, mean, 100 * r.spread_most,
+                mean > STEADY_PERCENT ? ": this machine is busy or changes its speed; measure again when it is quiet, predictions cannot be better than this" : "");
+    }
     return fclose(r.rows) == 0 && fine ? EXIT_DONE : EXIT_FAILED;
 }

@@ -48,7 +48,8 @@ int options_parse(const option_set *set, int argc, char **argv, int *count);
     {"--wait-for-workers", NULL, OPTION_INT, &(engine).wait_for_workers_ms, 0, 86400000, "MS", "how long requests wait when nobody has an expert (0: 30000)"}, \
     {"--control", NULL, OPTION_TEXT, &(engine).control, 0, 0, "HOST:PORT", "take 'tandem workers' commands here"},                                          \
     {"--trace", NULL, OPTION_TEXT, &(engine).trace, 0, 0, "FILE", "write a timeline for Perfetto"},                                                      \
-    {"--quant", NULL, OPTION_TEXT, &(model).quant, 0, 0, "TYPE", "quantise weights on load: q8_0, q4_0, q4_k, q5_k, q6_k, bf16"}
+    {"--quant", NULL, OPTION_TEXT, &(model).quant, 0, 0, "TYPE", "quantise weights on load: q8_0, q4_0, q4_k, q5_k, q6_k, bf16"}, \
+    {"--layout", NULL, OPTION_TEXT, &(model).layout, 0, 0, "HOW", "of integer weights: file (as they lie; run, logits), packed (laid out anew while loading: a copy, faster), auto (serve, chat, perplexity)"}
 
 /* Opens a model with a progress bar on stderr when that is a terminal; prints the error sentence. NULL on failure. attention_only when ffn workers are used. */
 td_model *open_model(const char *path, td_model_options *options);

@@ -66,7 +66,7 @@ static int measure(const td_model *model, td_engine *engine, const char *path, i
 int verb_perplexity(int argc, char **argv)
 {
     td_engine_options engine_options = {.requests_max = 1};
-    td_model_options model_options = {0};
+    td_model_options model_options = {.layout = "auto"};
     int window = 0;
     bool json = false;
     const option options[] = {

@@ -78,7 +78,7 @@ static int serve(run_state *run)
 
 int verb_serve(int argc, char **argv)
 {
-    run_state run = {.serve.port = 8080};
+    run_state run = {.serve.port = 8080, .model.layout = "auto"};
     bool log_json = false, quiet = false;
     const char *config = NULL;
     td_serve_options *o = &run.serve;

@@ -39,6 +39,7 @@ int verb_worker(int argc, char **argv)
         {"--encrypt", NULL, OPTION_FLAG, &worker.encrypt, 0, 0, NULL, "turn unencrypted clients away"},
         {"--isa", NULL, OPTION_TEXT, (void *)&worker.isa, 0, 0, "NAME", "use at most this instruction set: ref, avx2, avx512, amx"},
         {"--quant", NULL, OPTION_TEXT, (void *)&model.quant, 0, 0, "TYPE", "quantise weights on load; must be the same everywhere"},
+        {"--layout", NULL, OPTION_TEXT, (void *)&model.layout, 0, 0, "HOW", "of integer weights: file (as they lie), packed (laid out anew while loading: a copy, faster), auto (default with --experts or --layers)"},
         {"--config", NULL, OPTION_TEXT, &config, 0, 0, "FILE", "options from 'tandem plan MODEL --json'; those given here come first"},
         {"--verbose", "-v", OPTION_FLAG, &verbose, 0, 0, NULL, "say who comes and goes"},
         {NULL, NULL, OPTION_FLAG, NULL, 0, 0, NULL, NULL},
@@ -57,6 +58,7 @@ int verb_worker(int argc, char **argv)
         worker.preferred_experts = model.ffn_experts;
         model.ffn_experts = NULL;
     }
+    if (!model.layout) model.layout = model.ffn_experts || model.ffn_layers ? "auto" : "file"; /* what may never be asked for is not copied */
     td_model *opened = open_model(path, &model);
     if (!opened) return EXIT_FAILED;
     struct sigaction action = {.sa_handler = on_signal};

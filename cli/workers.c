@@ -19,18 +19,42 @@ static const char *text(const cJSON *object, const char *name)
     return cJSON_IsString(item) ? item->valuestring : "";
 }
 
+/* How many experts two workers share, by name those of the layer that has most. */
+static void print_replicas(const cJSON *root)
+{
+    const cJSON *layer, *entry, *most = NULL;
+    int experts = 0, layers = 0;
+    cJSON_ArrayForEach(layer, cJSON_GetObjectItemCaseSensitive(root, "layers"))
+    {
+        const cJSON *list = cJSON_GetObjectItemCaseSensitive(layer, "replicas");
+        int count = cJSON_GetArraySize(list);
+        experts += count;
+        layers += count > 0;
+        if (count > 0 && (!most || count > cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(most, "replicas")))) most = layer;
+    }
+    if (!most) return;
+    printf("replicas: %d hot experts of %d layers are computed by two workers each; layer %.0f has", experts, layers, number(most, "layer"));
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(most, "replicas"))
+    {
+        const cJSON *expert = cJSON_GetArrayItem(entry, 0), *one = cJSON_GetArrayItem(entry, 1), *other = cJSON_GetArrayItem(entry, 2);
+        if (cJSON_IsNumber(expert) && cJSON_IsString(one) && cJSON_IsString(other)) printf(" %d (%s and %s)", expert->valueint, one->valuestring, other->valuestring);
+    }
+    printf("\n");
+}
+
 static void print_crew(const cJSON *root)
 {
     const cJSON *worker, *straggler = cJSON_GetObjectItemCaseSensitive(root, "straggler");
-    printf("%-24s %-10s %-10s %-10s %9s %9s %8s %8s %8s %8s %8s %6s\n", "worker", "state", "layers", "experts", "answers", "rows", "ping us", "out us", "queue us", "comp us", "back us", "lost");
+    printf("%-24s %-10s %-10s %-10s %9s %9s %8s %8s %8s %8s %8s %6s %6s\n", "worker", "state", "layers", "experts", "answers", "rows", "ping us", "out us", "queue us", "comp us", "back us", "lost", "shared");
     cJSON_ArrayForEach(worker, cJSON_GetObjectItemCaseSensitive(root, "workers"))
     {
-        printf("%-24s %-10s %-10s %-10s %9.0f %9.0f %8.0f %8.0f %8.0f %8.0f %8.0f %6.0f\n", text(worker, "address"), text(worker, "state"), text(worker, "layers"), text(worker, "experts"),
+        printf("%-24s %-10s %-10s %-10s %9.0f %9.0f %8.0f %8.0f %8.0f %8.0f %8.0f %6.0f %6.0f\n", text(worker, "address"), text(worker, "state"), text(worker, "layers"), text(worker, "experts"),
                number(worker, "answers"), number(worker, "rows"), number(worker, "round_trip_us"), number(worker, "out_us"), number(worker, "queue_us"), number(worker, "compute_us"),
-               number(worker, "back_us"), number(worker, "lost"));
+               number(worker, "back_us"), number(worker, "lost"), number(worker, "experts_shared"));
         if (text(worker, "why")[0]) printf("    %s\n", text(worker, "why"));
     }
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "degraded"))) printf("degraded: %s\n", text(root, "degraded_reason"));
+    print_replicas(root);
     if (cJSON_IsObject(straggler))
         printf("straggler: %s takes %.1f times as long as the others; cause: %s\n", text(straggler, "address"), number(straggler, "times_the_others"), text(straggler, "cause"));
     printf("messages %.0f, sent %.1f MB, received %.1f MB, repeated %.0f, workers lost %.0f, experts moved %.0f\n", number(root, "messages"), number(root, "bytes_out") * 1e-6, number(root, "bytes_in") * 1e-6,

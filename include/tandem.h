@@ -57,13 +57,15 @@ typedef bool (*td_progress)(void *user, const char *what, uint64_t done, uint64_
 
 typedef struct {
     const char *quant;       /* quantise weight matrices on load: "q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "bf16", "f16", "f32"; NULL: as published */
+    const char *layout;      /* of integer weights. "file" or NULL: used as they lie in the mapped file. "packed": laid out anew for this machine's vectors while loading, which costs a copy
+                                in memory and about half a second a GB, and decodes faster. "auto": packed where the kernels gain by it and it fills at most half of memory */
     td_progress progress;    /* may be NULL */
     void *progress_user;
     bool attention_only;     /* do not require or touch FFN weights (they live on workers) */
     const char *ffn_experts; /* worker: experts to load, as "0-23,40"; NULL: all. Only FFN weights are touched when set or ffn_only */
     const char *ffn_layers;  /* worker: layers to load, as "4-59"; NULL: all */
     bool ffn_only;
-    int threads;             /* for quantising; 0: one per core */
+    int threads;             /* for quantising and laying out; 0: one per core */
 } td_model_options;
 
 typedef struct {
@@ -114,7 +116,8 @@ typedef struct {
     int requests_max;       /* requests decoded together; 0: 64 */
     int queue_max;          /* requests waiting; more are refused with TD_E_FULL; 0: 1024 */
     int context_max;        /* tokens per request; 0: the model's, at most 32768 */
-    uint64_t kv_tokens;     /* KV capacity over all requests, in tokens; 0: chosen from free memory, at least one full context */
+    uint64_t kv_tokens;     /* KV capacity over all requests, in tokens, its memory taken at once if that is at most a quarter of all; 0: chosen from free memory, at least one
+                               full context, taken when written */
     const char *kv_dtype;   /* "bf16" (default), "f32", "q8_0" */
     int prefill_chunk;      /* prompt tokens per step over all requests; 0: 512 */
     int micro_batches;      /* 1..4; 0: 1 with local FFN, chosen from measured stage times with workers */
@@ -353,6 +356,7 @@ typedef struct {
     void *progress_user;
     int threads;
 } td_convert_options;
+/* Writes a new file, or a new or empty folder; what is there already is never replaced (TD_E_INVALID). After an error nothing is left. */
 td_status td_convert(const char *from, const char *to, const td_convert_options *options);
 
 typedef struct {

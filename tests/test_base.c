@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +14,7 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/threads.h"
 
 static void arena_pieces_are_zeroed_aligned_and_apart(void **state)
@@ -103,6 +106,40 @@ static void writer_puts_whole_file_or_none(void **state)
     assert_int_equal(td_file_map("/tmp", &file), TD_E_INVALID);
 }
 
+static void put_text(const char *folder, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void memory_is_what_control_groups_leave(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/tandem-cgroup-XXXXXX", folder[256];
+    assert_non_null(mkdtemp(root));
+    const char *folders[] = {"/pod", "/pod/box", "/memory", "/memory/a", "/memory/a/b"};
+    for (size_t i = 0; i < TD_COUNT(folders); i++) {
+        snprintf(folder, sizeof folder, "%s%s", root, folders[i]);
+        assert_int_equal(mkdir(folder, 0700), 0);
+    }
+    assert_true(isinf(td_memory_limit(root, "0::/pod/box\n")));
+    put_text(root, "pod/memory.max", "3000000000\n");
+    put_text(root, "pod/box/memory.max", "max\n");
+    assert_true(td_memory_limit(root, "0::/pod/box\n") == 3e9);
+    put_text(root, "memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+    put_text(root, "memory/a/memory.limit_in_bytes", "2000000000\n");
+    assert_true(td_memory_limit(root, "9:cpu:/\n4:memory:/a/b\n0::/pod/box\n") == 2e9);
+    assert_true(td_memory_limit(root, "4:memory:/nowhere/b\n") > 1e18);
+    assert_true(isinf(td_memory_limit(root, "nonsense\n:\n")));
+    assert_true(td_memory_bytes() > 1e6 && td_memory_bytes() < 1e16);
+    snprintf(folder, sizeof folder, "rm -r %s", root);
+    assert_int_equal(system(folder), 0);
+}
+
 static void status_keeps_the_sentence(void **state)
 {
     (void)state;
@@ -121,7 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_pieces_are_zeroed_aligned_and_apart), cmocka_unit_test(pool_runs_every_task_once),
-        cmocka_unit_test(buffer_json_escapes), cmocka_unit_test(writer_puts_whole_file_or_none), cmocka_unit_test(status_keeps_the_sentence),
+        cmocka_unit_test(buffer_json_escapes), cmocka_unit_test(writer_puts_whole_file_or_none), cmocka_unit_test(memory_is_what_control_groups_leave), cmocka_unit_test(status_keeps_the_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

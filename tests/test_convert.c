@@ -1,6 +1,6 @@
 /*
  * test_convert.c - synth and convert: every family there and back without losing a bit, quantising as the row converters do, fallbacks, tokenizer carried along,
- * deviations of random weights, refusal of NaN, cancelling, full disks and wrong options without anything half-written.
+ * deviations of random weights, refusal of NaN, cancelling, full disks, existing outputs and wrong options without anything half-written.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,6 +57,7 @@ static void synth(const char *name, const char *like, const char *dtype, const c
 static void convert(const char *from, const char *to, const char *quant)
 {
     td_convert_options options = {.quant = quant, .threads = 2};
+    unlink(in_folder(to)); /* of the family before; convert replaces nothing */
     check(td_convert(in_folder(from), in_folder(to), &options));
 }
 
@@ -316,6 +317,35 @@ static void wrong_options_and_cancelling(void **state)
     assert_int_equal(entries(), before);
 }
 
+/* What is there stays as it is: another file, the model itself, and the model by another name. */
+static void existing_outputs_stay(void **state)
+{
+    (void)state;
+    synth("kept.gguf", "qwen3-0.6b", "bf16", NULL, 1, 64);
+    char *data, *after, target[300];
+    size_t bytes, bytes_after;
+    check(td_file_read(in_folder("kept.gguf"), 1 << 24, &data, &bytes));
+    snprintf(target, sizeof target, "%s", in_folder("kept.gguf"));
+    assert_int_equal(symlink(target, in_folder("soft.gguf")), 0);
+    assert_int_equal(link(target, in_folder("hard.gguf")), 0);
+    FILE *other = fopen(in_folder("other.gguf"), "w");
+    assert_non_null(other);
+    fputs("precious", other);
+    fclose(other);
+    int before = entries();
+    const char *const names[] = {"kept.gguf", "soft.gguf", "hard.gguf", "other.gguf"};
+    for (size_t i = 0; i < TD_COUNT(names); i++) expect(td_convert(target, in_folder(names[i]), &(td_convert_options){.quant = "q8_0"}), TD_E_INVALID, names[i]);
+    assert_int_equal(entries(), before);
+    check(td_file_read(target, 1 << 24, &after, &bytes_after));
+    assert_int_equal(bytes, bytes_after);
+    assert_memory_equal(data, after, bytes);
+    free(data);
+    free(after);
+    check(td_file_read(in_folder("other.gguf"), 100, &after, &bytes_after));
+    assert_string_equal(after, "precious");
+    free(after);
+}
+
 /* A full disk, played by a limit on the size of files. */
 static void full_disk(void **state)
 {
@@ -446,7 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_family_there_and_back), cmocka_unit_test(quantising), cmocka_unit_test(fp8_is_scaled), cmocka_unit_test(tokenizers_come_along),
-        cmocka_unit_test(random_rows_have_their_deviation), cmocka_unit_test(same_seed_same_file), cmocka_unit_test(wrong_options_and_cancelling), cmocka_unit_test(full_disk),
+        cmocka_unit_test(random_rows_have_their_deviation), cmocka_unit_test(same_seed_same_file), cmocka_unit_test(wrong_options_and_cancelling), cmocka_unit_test(full_disk), cmocka_unit_test(existing_outputs_stay),
         cmocka_unit_test(damaged_sources), cmocka_unit_test(new_spellings_of_keys), cmocka_unit_test(nonsense_configurations),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -124,9 +124,36 @@ static void errors_have_their_shape(void **state)
     assert_int_equal(td_serve_http_of(TD_E_FULL), 429);
 }
 
+static bool is_kind(const char *code)
+{
+    for (int i = 0; td_error_kinds[i]; i++)
+        if (!strcmp(td_error_kinds[i], code)) return true;
+    return false;
+}
+
+/* A fault of the server is not called a wrong value, and every code is counted as a kind of its own. */
+static void codes_fit_their_status(void **state)
+{
+    (void)state;
+    static td_exchange x;
+    for (int status = TD_E_INTERNAL; status < TD_OK; status++) {
+        td_fail((td_status)status, "why");
+        assert_int_equal(td_serve_refuse_status(&x, (td_status)status, NULL), status);
+        assert_true(x.http >= 400 && x.http <= 504);
+        assert_string_equal(x.message, "why");
+        if (x.http >= 500) assert_string_not_equal(x.code, "invalid_value");
+        if (x.http < 500) assert_string_not_equal(x.code, "internal_error");
+        assert_true(is_kind(x.code));
+    }
+    td_fail(TD_E_TIMEOUT, "late");
+    td_serve_refuse_status(&x, TD_E_TIMEOUT, NULL);
+    assert_int_equal(x.http, 504);
+    assert_string_equal(x.code, "timeout");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(accepts_what_is_json), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(damaged_texts), cmocka_unit_test(histograms),
-                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape)};
+                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape), cmocka_unit_test(codes_fit_their_status)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

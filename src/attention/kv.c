@@ -5,10 +5,12 @@
 #define _GNU_SOURCE
 #include "attention/kv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/log.h"
 #include "base/random.h"
 
 typedef struct {
@@ -79,6 +81,13 @@ td_status td_kv_open(const td_config *config, td_dtype type, int pages, td_kv **
     for (int32_t p = 0; p < pages; p++) link_last(kv, free_list(kv), p);
     *out = kv;
     return TD_OK;
+}
+
+void td_kv_touch(td_kv *kv)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(kv->memory, kv->bytes, MADV_POPULATE_WRITE) != 0) td_log(TD_LOG_INFO, "kv", "%zu bytes are left to be touched when first written: %s", kv->bytes, strerror(errno));
+#endif
 }
 
 void td_kv_close(td_kv *kv)

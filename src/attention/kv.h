@@ -15,6 +15,8 @@ typedef struct td_kv td_kv;
 
 /* pages >= 1. Memory is reserved here and touched when first written. The dtype is F32, BF16 or Q8_0 (then widths must be multiples of 32: TD_E_UNSUPPORTED). */
 td_status td_kv_open(const td_config *config, td_dtype type, int pages, td_kv **out);
+/* Has the system give and clear all of the memory now, so that no step waits for it later. Nothing happens where the system cannot, or has too little. */
+void td_kv_touch(td_kv *kv);
 void td_kv_close(td_kv *kv);
 
 td_dtype td_kv_dtype(const td_kv *kv);

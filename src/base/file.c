@@ -57,6 +57,12 @@ td_status td_file_map(const char *path, td_file *out)
     return TD_OK;
 }
 
+void td_file_forget(const void *data, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + bytes) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 void td_file_unmap(td_file *file)
 {
     if (file->data) munmap((void *)(uintptr_t)file->data, file->bytes);
@@ -90,6 +96,20 @@ td_status td_file_read(const char *path, size_t bytes_max, char **out, size_t *b
     text[size] = 0;
     *out = text;
     if (bytes) *bytes = size;
+    return TD_OK;
+}
+
+td_status td_file_read_text(const char *path, size_t bytes_max, char **out)
+{
+    char *text;
+    size_t bytes;
+    TD_TRY(td_file_read(path, bytes_max, &text, &bytes));
+    size_t length = strlen(text);
+    if (length < bytes) {
+        free(text);
+        return td_fail(TD_E_FORMAT, "file %s: expected text, found a NUL byte at %zu", path, length);
+    }
+    *out = text;
     return TD_OK;
 }
 

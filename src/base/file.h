@@ -15,9 +15,13 @@ typedef struct {
 /* Maps a regular file read-only and shared. Errors: TD_E_NOT_FOUND, TD_E_IO; a directory or a device is TD_E_INVALID. */
 td_status td_file_map(const char *path, td_file *out);
 void td_file_unmap(td_file *file); /* a zeroed file is allowed */
+/* These mapped bytes are not needed for now: they no longer count as this process's memory, and are read again when they are used again. */
+void td_file_forget(const void *data, size_t bytes);
 
 /* Reads a whole file of at most bytes_max into malloc'd memory with a NUL behind it. The caller frees *out. */
 td_status td_file_read(const char *path, size_t bytes_max, char **out, size_t *bytes);
+/* The same for a text that is read up to its NUL: one that stands earlier in the file is TD_E_FORMAT, so that nothing behind it is passed over. */
+td_status td_file_read_text(const char *path, size_t bytes_max, char **out);
 
 /* A file that appears under its name only when it is complete: written beside it, synced and renamed by commit. A device or pipe is written as it is. */
 typedef struct {

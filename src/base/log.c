@@ -4,8 +4,11 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/utf8.h"
 
 static atomic_int most_verbose_level = TD_LOG_WARN;
 static atomic_int as_json;
@@ -13,13 +16,13 @@ static atomic_int as_json;
 void td_log_level(td_log_severity most_verbose) { atomic_store(&most_verbose_level, (int)most_verbose); }
 void td_log_json(int on) { atomic_store(&as_json, on); }
 
-/* Copies text as the inside of a JSON string; control characters become spaces. Returns the bytes written. */
+/* Copies text as the inside of a JSON string. Returns the bytes written. */
 static size_t escape_json(char *out, size_t room, const char *text)
 {
     size_t n = 0;
     for (; *text && n + 2 < room; text++) {
         if (*text == '"' || *text == '\\') out[n++] = '\\';
-        out[n++] = (unsigned char)*text < 0x20 ? ' ' : *text;
+        out[n++] = *text;
     }
     out[n] = 0;
     return n;
@@ -34,6 +37,7 @@ void td_log(td_log_severity severity, const char *room, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    td_utf8_clean(text, strlen(text)); /* names out of files and of peers may be in it */
     int length;
     if (atomic_load(&as_json)) {
         char escaped[2100];

@@ -1,4 +1,5 @@
-/* status.c - the calling thread's error sentence. Never allocates; a sentence that does not fit is cut, not dropped. */
+/* status.c - the calling thread's error sentence. Never allocates; a sentence that does not fit is cut, not dropped. Names out of broken files may be in it, so
+ * what a terminal cannot show is replaced: an error is one line of UTF-8. */
 #include "base/status.h"
 
 #include <stdio.h>
@@ -27,6 +28,7 @@ td_status td_fail(td_status code, const char *format, ...)
     int wanted = vsnprintf(fresh, sizeof fresh, format, args);
     va_end(args);
     trim_partial_character(fresh, wanted);
+    td_utf8_clean(fresh, strlen(fresh));
     memcpy(message, fresh, sizeof message);
     return code;
 }
@@ -42,6 +44,7 @@ td_status td_context(td_status code, const char *format, ...)
     memcpy(message, fresh, MESSAGE_BYTES - 1);
     message[MESSAGE_BYTES - 1] = 0;
     trim_partial_character(message, wanted);
+    td_utf8_clean(message, strlen(message));
     return code;
 }
 

@@ -44,4 +44,16 @@ static inline size_t td_utf8_encode(uint32_t code, char *out)
     return 4;
 }
 
+/* Makes a text of unknown origin fit to be shown on a terminal, in place: bytes that are no UTF-8, and control characters (of C1 too), become question marks. */
+static inline void td_utf8_clean(char *text, size_t bytes)
+{
+    for (size_t i = 0, length; i < bytes; i += length) {
+        length = td_utf8_length(text + i, bytes - i);
+        uint32_t code = length ? td_utf8_decode(text + i, length) : 0;
+        length += length == 0;
+        if (code >= 0x20 && (code < 0x7F || code > 0x9F)) continue;
+        for (size_t k = 0; k < length; k++) text[i + k] = '?';
+    }
+}
+
 #endif

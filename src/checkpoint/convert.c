@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "checkpoint/layout.h"
@@ -396,10 +397,19 @@ static td_status choose_quant(converter *v, const td_convert_options *options)
     return td_fail(TD_E_INVALID, "quant: expected %s, found %s", v->format == TD_FORMAT_GGUF ? "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k" : "f32, f16 or bf16 for safetensors", td_dtype_name(v->quant));
 }
 
+/* A file that is there is never replaced: it may be the model itself, under this or another name, or the only copy at a better precision. */
+static td_status check_new(const char *to)
+{
+    struct stat info;
+    if (stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return TD_OK;
+    return td_fail(TD_E_INVALID, "file %s: expected the name of a new file, found a file of %lld bytes there; remove it first", to, (long long)info.st_size);
+}
+
 static td_status run(converter *v, const char *from, const char *to, const td_convert_options *options)
 {
     TD_TRY(choose_format(to, options, &v->format));
     TD_TRY(choose_quant(v, options));
+    if (v->format == TD_FORMAT_GGUF) TD_TRY(check_new(to));
     td_checkpoint *checkpoint;
     TD_TRY(td_checkpoint_open(from, &checkpoint));
     v->from = checkpoint;

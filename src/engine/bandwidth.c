@@ -8,25 +8,13 @@
 
 enum { CHUNK_BYTES = 1 << 18, BUFFER_MIN = 4 << 20, BUFFER_MAX = 256 << 20, PASSES = 5 };
 
-typedef struct { const uint64_t *words; size_t chunks; _Atomic uint64_t sink; } read_run;
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-static uint64_t add_words(const uint64_t *words, size_t count)
-{
-    uint64_t lanes[32] = {0}, sum = 0;
-    for (size_t i = 0; i + 32 <= count; i += 32)
-        for (int lane = 0; lane < 32; lane++) lanes[lane] ^= words[i + (size_t)lane];
-    for (int lane = 0; lane < 32; lane++) sum ^= lanes[lane];
-    return sum;
-}
+typedef struct { const td_kernel *kernel; const uint8_t *data; _Atomic uint64_t sink; } read_run;
 
 static void read_task(void *arg, int task, int worker)
 {
     (void)worker;
     read_run *run = arg;
-    run->sink ^= add_words(run->words + (size_t)task * (CHUNK_BYTES / 8), CHUNK_BYTES / 8);
+    run->sink ^= run->kernel->read(run->data + (size_t)task * CHUNK_BYTES, CHUNK_BYTES);
 }
 
 td_status td_measure_bandwidth(td_engine *engine, td_bandwidth *out)
@@ -41,11 +29,11 @@ td_status td_measure_bandwidth(td_engine *engine, td_bandwidth *out)
     if (buffer == MAP_FAILED) return td_fail(TD_E_MEMORY, "bandwidth: no memory for %zu bytes", bytes);
     madvise(buffer, bytes, MADV_HUGEPAGE);
     for (size_t i = 0; i < bytes; i += 512) buffer[i] = (uint8_t)i;
-    read_run run = {.words = (const uint64_t *)buffer, .chunks = bytes / CHUNK_BYTES};
+    read_run run = {.kernel = engine->kernel, .data = buffer};
     double best = 0;
     for (int pass = 0; pass < PASSES; pass++) {
         int64_t start = td_now_ns();
-        td_pool_run(engine->pool, (int)run.chunks, read_task, &run);
+        td_pool_run(engine->pool, (int)(bytes / CHUNK_BYTES), read_task, &run);
         double rate = (double)bytes / td_seconds_since(start) * 1e-9;
         if (pass > 0 && rate > best) best = rate;
     }

@@ -10,6 +10,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
+
+/* a KV cache of a given size is taken from the system at once if it is at most this share of memory */
+#define TOUCHED_SHARE 0.25
 
 enum { CONTEXT_DEFAULT_MAX = 32768, REQUESTS_DEFAULT = 64, QUEUE_DEFAULT = 1024, PREFILL_DEFAULT = 512, KV_TOKENS_DEFAULT = 65536 };
 
@@ -47,7 +51,7 @@ static td_status choose_pages(const td_engine *engine, td_dtype type, int *pages
     const td_engine_options *o = &engine->options;
     size_t widths = td_dtype_row_bytes(type, c->k_dim) + (c->attention == TD_ATTN_MLA ? 0 : td_dtype_row_bytes(type, c->v_dim));
     double token_bytes = (double)c->layers * c->kv_heads * (double)widths;
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double memory = td_memory_bytes();
     int64_t one = (o->context_max + TD_PAGE_TOKENS - 1) / TD_PAGE_TOKENS, tokens = (int64_t)o->kv_tokens;
     if (tokens == 0) tokens = TD_MIN((int64_t)KV_TOKENS_DEFAULT, (int64_t)(memory / 5 / (token_bytes + 1)));
     int64_t wanted = TD_MAX((tokens + TD_PAGE_TOKENS - 1) / TD_PAGE_TOKENS, one);
@@ -105,6 +109,7 @@ static td_status open_rooms(td_engine *engine)
     engine->logit_rows_max = TD_MIN(o->requests_max, TD_LOGIT_ROWS_MAX);
     TD_TRY(choose_pages(engine, kv_type, &pages));
     TD_TRY(td_kv_open(&engine->model->config, kv_type, pages, &engine->kv));
+    if (o->kv_tokens && (double)td_kv_bytes(engine->kv) <= td_memory_bytes() * TOUCHED_SHARE) td_kv_touch(engine->kv);
     TD_TRY(td_attention_open(engine->model, engine->kernel, engine->pool, engine->kv, engine->rows_max, o->context_max, engine->logit_rows_max, &engine->attention));
     td_link_options link = {.model = engine->model, .kernel = engine->kernel, .pool = engine->pool, .rows_max = engine->rows_max, .ffn = o->ffn, .secret_file = o->secret_file,
                             .wire = o->wire, .encrypt = o->encrypt, .wait_for_workers_ms = o->wait_for_workers_ms ? o->wait_for_workers_ms : 30000, .trace = o->trace, .control = o->control};

@@ -16,7 +16,7 @@ void td_pace_open(td_pace *pace, int micro_batches, bool remote, int layers)
 
 double td_pace_predict(const td_pace_row *row, int m)
 {
-    double once = row->attention_us + row->ffn_us + row->wire_us, busy = TD_MAX(row->attention_us, row->ffn_us) * m;
+    double once = row->attention_us + row->ffn_us + row->wire_us, busy = TD_MAX(row->attention_us, row->share_us) * m;
     return TD_MAX(once, busy);
 }
 
@@ -44,8 +44,8 @@ static void tell(td_pace *pace, int size, int rows, int most)
     pace->told[size] = pace->chosen[size];
     for (int m = 1; m <= most && n < sizeof text; m++) {
         const td_pace_row *row = &pace->rows[size][m - 1];
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%d: %.0f us a layer, %.0f predicted from A %.0f, F %.0f, wire %.0f", m > 1 ? "; " : "", m, row->layer_us, td_pace_predict(row, m), row->attention_us,
-                              row->ffn_us, row->wire_us);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%d: %.0f us a layer, %.0f predicted from A %.0f, F %.0f (share of the busiest %.0f), wire %.0f", m > 1 ? "; " : "", m, row->layer_us, td_pace_predict(row, m), row->attention_us,
+                              row->ffn_us, row->share_us, row->wire_us);
     }
     td_log(TD_LOG_INFO, "engine", "%d micro-batch%s for steps of about %d rows (%s)", pace->chosen[size], pace->chosen[size] == 1 ? "" : "es", rows, text);
 }
@@ -79,6 +79,14 @@ int td_pace_begin(td_pace *pace, int rows, td_link *link)
     return pace->count;
 }
 
+/* What the busiest computer spent between two looks. */
+static double busiest(const td_link_times *before, const td_link_times *now)
+{
+    double most = 0;
+    for (int i = 0; i < TD_COMPUTERS_MAX; i++) most = TD_MAX(most, now->busy_us[i] - before->busy_us[i]);
+    return most;
+}
+
 static void mean(double *to, double value, int steps)
 {
     if (steps == 0) *to = value;
@@ -96,6 +104,7 @@ void td_pace_end(td_pace *pace, int rows, td_link *link, int64_t took_ns)
     mean(&row->layer_us, (double)took_ns * 1e-3 / pace->layers, row->steps);
     mean(&row->attention_us, (double)pace->attention_ns * 1e-3 / units, row->steps);
     mean(&row->ffn_us, (now.ffn_us - pace->before.ffn_us) / tickets, row->steps);
+    mean(&row->share_us, busiest(&pace->before, &now) / units, row->steps);
     mean(&row->wire_us, (now.wire_us - pace->before.wire_us) / tickets, row->steps);
     row->steps++;
     int most = TD_MIN(rows, TD_MICRO_BATCHES_MAX);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/memory.h"
 #include "base/threads.h"
 #include "kernel/kernel.h"
 
@@ -37,7 +38,7 @@ static machine look_around(void)
     machine m = {.l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), .l3 = sysconf(_SC_LEVEL3_CACHE_SIZE), .cores = td_cores_usable()};
     char text[64];
     proc_value("/proc/cpuinfo", "model name", m.cpu, sizeof m.cpu);
-    m.memory_gb = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) * 1e-9;
+    m.memory_gb = td_memory_bytes() * 1e-9;
     proc_value("/proc/meminfo", "MemAvailable", text, sizeof text);
     m.available_gb = atof(text) * 1024e-9;
     FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");

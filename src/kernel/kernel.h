@@ -1,7 +1,7 @@
 /*
  * kernel.h - the arithmetic of the engine as one table of functions, filled once at start with the best the machine has.
  *
- * kernel/ref is the definition; the others (kernel/wide, compiled once per instruction set) give the SAME BITS, for every shape, and are tested for that (only the payload and sign of a NaN may differ). No function
+ * kernel/ref is the definition; the others (kernel/wide, compiled for each instruction set) give the SAME BITS, for every shape, and are tested for that (only the payload and sign of a NaN may differ). No function
  * depends on the number of rows given, on which rows are neighbours, or on how outputs are divided between threads. Hence every reduction has one order:
  *
  *   float dots (F32, F16, BF16, F8 weights; attention scores): K is cut in blocks of TD_K_BLOCK = 1024. Inside a block 16 partial sums, lane = k mod 16, are
@@ -83,6 +83,7 @@ static inline size_t td_attention_scratch_floats(int queries, int page_tokens, i
 typedef struct td_kernel {
     const char *name;        /* "ref", "avx2", "avx512", "amx" */
     const char *why;         /* one line for doctor */
+    bool packs;              /* products with packed weights (tensor/pack.h) are the faster ones; every table can do both */
 
     /* Matrix product, by weight type; entries for integer types that are not weights are NULL. Any rows >= 0, any k that the type allows. */
     void (*matmul[TD_DTYPES])(const td_matmul_job *job);
@@ -120,9 +121,17 @@ typedef struct td_kernel {
 
     /* Index of the largest element, lowest index on ties; NaN never wins unless all are NaN (then 0). */
     int64_t (*argmax)(const float *x, int64_t n);
+
+    /* Reads bytes (a multiple of TD_READ_BYTES, aligned to 64) as fast as this table can, eight streams side by side: the yardstick of everything that is bound by memory.
+     * Returns the xor of its 32-bit words, so that nothing can be left out. */
+    uint32_t (*read)(const void *data, size_t bytes);
+
+    /* Multiply-adds on registers, in float and with bytes, for td_kernel_limits: run `rounds` rounds and return the operations done (a multiply-add is two). *sink keeps them alive. */
+    double (*peak_f32)(int64_t rounds, float *sink);
+    double (*peak_int8)(int64_t rounds, float *sink);
 } td_kernel;
 
-enum { TD_PAGE_TOKENS = 64, TD_PARTITION_TOKENS = 512 };
+enum { TD_PAGE_TOKENS = 64, TD_PARTITION_TOKENS = 512, TD_READ_BYTES = 4096 };
 
 /* The best table this machine can run, at most the named one ("amx", "avx512", "avx2", "ref"; NULL: best). TD_E_INVALID for an unknown name. */
 td_status td_kernel_pick(const char *at_most, const td_kernel **out);

@@ -9,20 +9,6 @@ extern const td_kernel td_kernel_ref;
 extern const td_kernel td_kernel_avx2, td_kernel_avx512, td_kernel_vnni, td_kernel_amx;
 #endif
 
-/* Loops of multiply-adds on registers, for td_kernel_limits: each runs `rounds` rounds and returns the operations done (a multiply-add is two). The sink keeps them alive. */
-double td_ref_peak_f32(int64_t rounds, float *sink);
-double td_ref_peak_int8(int64_t rounds, float *sink);
-#if defined(__x86_64__) && !defined(TD_PLAIN_ONLY)
-double td_avx2_peak_f32(int64_t rounds, float *sink);
-double td_avx2_peak_int8(int64_t rounds, float *sink);
-double td_avx512_peak_f32(int64_t rounds, float *sink);
-double td_avx512_peak_int8(int64_t rounds, float *sink);
-double td_vnni_peak_f32(int64_t rounds, float *sink);
-double td_vnni_peak_int8(int64_t rounds, float *sink);
-double td_amx_peak_f32(int64_t rounds, float *sink);
-double td_amx_peak_int8(int64_t rounds, float *sink);
-#endif
-
 /* exp(x) = 2^n * exp(r), n = round(x / ln 2) by the magic-number addition, r = x - n ln 2 in two steps, exp(r) = 1 + r + r^2 * p(r); 2^n is applied as two powers of two so
  * that results below the smallest normal are rounded once. Outside [low, high] the result is 0 or infinity. p: Cephes expf (S. Moshier), minimax on |r| <= ln2/2. */
 #define TD_EXP_LOW (-103.97208f)

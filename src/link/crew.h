@@ -21,6 +21,7 @@
 #include "link/transport.h"
 
 enum { TD_FLIGHTS_MAX = 128, TD_ADDRESS_MAX = 256, TD_VISITORS_MAX = 8, TD_LOCAL = TD_PEERS_MAX };
+_Static_assert(TD_LOCAL + 1 == TD_COMPUTERS_MAX, "a place for the busy time of each worker and of this process");
 
 typedef struct {
     const td_shape *shape;          /* borrowed */

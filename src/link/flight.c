@@ -316,6 +316,8 @@ static void count_answer(td_crew *crew, int index, const td_frame *frame, td_tic
     out -= unseen;
     back -= unseen_part(&peer->clear_back, back, crew->unseen, peer->best_round / 2); /* it lay here while this side computed */
     wire = out + back;
+    double rows_at_once = TD_MAX((double)td_get32(frame->payload + 16), (double)frame->rows);
+    crew->times.busy_us[index] += (double)compute * 1e-3 * (double)frame->rows / rows_at_once;
     td_layer_stats *layer = &crew->layers[frame->layer];
     moving_mean(&peer->stats.out_us, (double)out * 1e-3);
     moving_mean(&peer->stats.queue_us, (double)queue * 1e-3);
@@ -448,7 +450,9 @@ static void compute_here(td_crew *crew, td_ticket *ticket, td_flight *flight)
     td_work_take(work, &crew->shape, &view);
     int64_t start = td_crew_now(crew);
     td_desk_answer(&crew->desk, &work, &crew->local_answer, 1);
-    ticket->compute_ns += td_crew_now(crew) - start;
+    int64_t took = td_crew_now(crew) - start;
+    ticket->compute_ns += took;
+    crew->times.busy_us[TD_LOCAL] += (double)took * 1e-3;
     take_rows(crew, ticket, flight, crew->local_answer);
 }
 

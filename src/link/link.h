@@ -46,10 +46,14 @@ typedef struct {
     char degraded_reason[256];
 } td_link_stats;
 
+enum { TD_COMPUTERS_MAX = 65 }; /* workers, and this process */
+
 /* Where the time of tickets went, summed over those that are done; what an engine chooses its micro-batches by. */
 typedef struct {
     uint64_t tickets;
     double ffn_us, queue_us, wire_us; /* the worker whose answer came last: computing, waiting there, the rest */
+    /* What each computer spent on our rows. Less than the sum of ffn_us where a worker takes several micro-batches at once: each of those waits for all of it, it is spent once. */
+    double busy_us[TD_COMPUTERS_MAX];
     int workers_ready;
     double bytes, flops;              /* of the FFN computed in this process; 0 with workers */
 } td_link_times;

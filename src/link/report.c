@@ -91,15 +91,48 @@ static void put_ranges(td_buffer *out, const uint8_t *bits, int count)
     td_buffer_text(out, "\"");
 }
 
+static const uint8_t *owners(const td_crew *crew, int layer, int expert)
+{
+    return crew->placement.owner + ((size_t)layer * (size_t)(crew->shape.experts + 1) + (size_t)expert) * 2;
+}
+
+/* How many experts this worker has, and how many of those it shares with another one. */
+static void count_experts(const td_crew *crew, int index, int *owned, int *shared)
+{
+    *owned = *shared = 0;
+    for (int layer = 0; layer < crew->shape.layers; layer++)
+        for (int e = 0; e < crew->shape.experts; e++) {
+            const uint8_t *o = owners(crew, layer, e);
+            bool own = o[0] == index || o[1] == index;
+            *owned += own;
+            *shared += own && o[1] != TD_NOBODY;
+        }
+}
+
+/* [expert, worker, worker] of those that two share. */
+static void put_replicas(const td_crew *crew, int layer, td_buffer *out)
+{
+    bool first = true;
+    td_buffer_text(out, ",\"replicas\":[");
+    for (int e = 0; e < crew->shape.experts; e++) {
+        const uint8_t *o = owners(crew, layer, e);
+        if (o[0] >= TD_PEERS_MAX || o[1] >= TD_PEERS_MAX) continue;
+        td_buffer_format(out, "%s[%d", first ? "" : ",", e);
+        for (int i = 0; i < 2; i++) {
+            td_buffer_text(out, ",");
+            td_buffer_json(out, crew->peers[o[i]].address, strlen(crew->peers[o[i]].address));
+        }
+        td_buffer_text(out, "]");
+        first = false;
+    }
+    td_buffer_text(out, "]");
+}
+
 static void put_peer(const td_crew *crew, const td_peer *peer, td_buffer *out)
 {
     const td_peer_stats *s = &peer->stats;
-    int index = (int)(peer - crew->peers), owned = 0;
-    for (int layer = 0; layer < crew->shape.layers; layer++)
-        for (int e = 0; e < crew->shape.experts; e++) {
-            const uint8_t *o = crew->placement.owner + ((size_t)layer * (size_t)(crew->shape.experts + 1) + (size_t)e) * 2;
-            owned += o[0] == index || o[1] == index;
-        }
+    int owned, shared;
+    count_experts(crew, (int)(peer - crew->peers), &owned, &shared);
     td_buffer_text(out, "{\"address\":");
     td_buffer_json(out, peer->address, strlen(peer->address));
     td_buffer_format(out, ",\"state\":\"%s\",\"why\":", state_name(peer));
@@ -110,9 +143,9 @@ static void put_peer(const td_crew *crew, const td_peer *peer, td_buffer *out)
         td_buffer_text(out, ",\"experts\":");
         put_ranges(out, peer->hello.experts, crew->shape.experts);
     }
-    td_buffer_format(out, ",\"experts_placed\":%d,\"encrypted\":%s,\"in_air\":%d,\"round_trip_us\":%.1f,\"answers\":%llu,\"rows\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu,\"out_us\":%.1f,\"queue_us\":%.1f,"
+    td_buffer_format(out, ",\"experts_placed\":%d,\"experts_shared\":%d,\"encrypted\":%s,\"in_air\":%d,\"round_trip_us\":%.1f,\"answers\":%llu,\"rows\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu,\"out_us\":%.1f,\"queue_us\":%.1f,"
                      "\"compute_us\":%.1f,\"back_us\":%.1f,\"lost\":%llu,\"late\":%llu,\"dropped\":%llu,\"bad_frames\":%llu,\"trips_us\":%.0f,\"trips\":[",
-                     owned, peer->session.encrypt ? "true" : "false", peer->in_air, peer->round * 1e-3, (unsigned long long)s->messages, (unsigned long long)s->rows, (unsigned long long)s->bytes_out,
+                     owned, shared, peer->session.encrypt ? "true" : "false", peer->in_air, peer->round * 1e-3, (unsigned long long)s->messages, (unsigned long long)s->rows, (unsigned long long)s->bytes_out,
                      (unsigned long long)s->bytes_in, s->out_us, s->queue_us, s->compute_us, s->back_us, (unsigned long long)s->lost, (unsigned long long)s->late, (unsigned long long)s->dropped,
                      (unsigned long long)s->bad_frames, s->trips_us);
     for (int i = 0; i <= TD_TRIP_BUCKETS; i++) { /* [at most so many microseconds (null: any), answers] */
@@ -142,6 +175,7 @@ static void put_layer(const td_crew *crew, int layer, td_buffer *out)
         td_buffer_text(out, ",\"load\":[");
         for (int e = 0; e < crew->shape.experts; e++) td_buffer_format(out, "%s%u", e ? "," : "", load[e]);
         td_buffer_text(out, "]");
+        put_replicas(crew, layer, out);
     }
     td_buffer_text(out, "}");
 }

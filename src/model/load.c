@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/layout.h"
+#include "tensor/pack.h"
 
 /* ---- finding ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -66,20 +68,58 @@ static td_dtype fitting(td_dtype wanted, int64_t k)
     return k % TD_Q_BLOCK == 0 ? TD_Q8_0 : TD_BF16;
 }
 
-static bool report(td_loader *loader, uint64_t bytes)
+static td_status report(td_loader *loader, const char *what, uint64_t bytes)
 {
     loader->done += bytes;
     const td_model_options *o = loader->options;
-    return !o->progress || o->progress(o->progress_user, "quantising", TD_MIN(loader->done, loader->total), loader->total);
+    if (!o->progress || o->progress(o->progress_user, what, TD_MIN(loader->done, loader->total), loader->total)) return TD_OK;
+    return td_fail(TD_E_CANCELLED, "model: loading was given up");
 }
+
+/* ---- packing ------------------------------------------------------------------------------------------------------------------------- */
+
+enum { GROUPS_A_TASK = 4 };
+typedef struct { const td_tensor *from; char *to; char *copies; size_t group_bytes; int64_t groups; } pack_run;
+
+static void pack_task(void *arg, int task, int worker)
+{
+    const pack_run *run = arg;
+    for (int64_t g = task * GROUPS_A_TASK; g < TD_MIN((task + 1) * GROUPS_A_TASK, run->groups); g++) {
+        const char *from = (const char *)run->from->data + (size_t)g * run->group_bytes;
+        char *copy = run->copies + (size_t)worker * run->group_bytes, *to = run->to + (size_t)g * run->group_bytes;
+        if (from == to) from = memcpy(copy, from, run->group_bytes);
+        td_pack_rows(run->from->type, run->from->shape[1], from, to);
+    }
+}
+
+td_status td_load_pack(td_loader *loader, const td_tensor *from, bool in_place, td_tensor *out)
+{
+    *out = *from;
+    if (!loader->pack || !td_pack_fits(from)) return TD_OK;
+    size_t bytes = td_tensor_bytes(from), group = bytes / (size_t)(from->shape[0] / TD_PACK_ROWS);
+    char *copies = malloc(group * (size_t)td_pool_threads(loader->pool));
+    if (!in_place) out->data = td_arena_get(&loader->model->arena, bytes);
+    if (!copies || !out->data) {
+        free(copies);
+        return td_fail(TD_E_MEMORY, "tensor %s: no memory for %zu bytes laid out anew; --layout file needs none", from->name, bytes);
+    }
+    pack_run run = {from, (char *)(uintptr_t)out->data, copies, group, from->shape[0] / TD_PACK_ROWS};
+    td_pool_run(loader->pool, (int)((run.groups + GROUPS_A_TASK - 1) / GROUPS_A_TASK), pack_task, &run);
+    free(copies);
+    out->packed = true;
+    return report(loader, "laying out", bytes);
+}
+
+/* ---- what the two sides call ---------------------------------------------------------------------------------------------------------- */
 
 td_status td_load_convert(td_loader *loader, const td_tensor *view, td_tensor *out)
 {
     TD_TRY(check_type(loader, view));
     td_dtype type = loader->quantise ? fitting(loader->quant, view->shape[1]) : view->type;
     if (type == view->type) {
-        *out = *view;
-        return TD_OK;
+        td_status status = td_load_pack(loader, view, false, out);
+        if (out->packed) td_file_forget(view->data, td_tensor_bytes(view));
+        return status;
     }
     if (type != loader->quant) td_log(TD_LOG_INFO, "model", "tensor %s: rows of %lld do not fit %s, stored as %s", view->name, (long long)view->shape[1], td_dtype_name(loader->quant), td_dtype_name(type));
     td_tensor fresh = *view;
@@ -94,9 +134,8 @@ td_status td_load_convert(td_loader *loader, const td_tensor *view, td_tensor *o
     convert_run run = {view, &fresh, scratch};
     td_pool_run(loader->pool, (int)view->shape[0], convert_task, &run);
     free(scratch);
-    if (!report(loader, td_tensor_bytes(view))) return td_fail(TD_E_CANCELLED, "model: loading was given up");
-    *out = fresh;
-    return TD_OK;
+    TD_TRY(report(loader, "quantising", td_tensor_bytes(view)));
+    return td_load_pack(loader, &fresh, true, out);
 }
 
 td_status td_load_matrix(td_loader *loader, td_slot slot, int layer, int64_t rows, int64_t k, bool required, td_tensor *out)
@@ -106,6 +145,17 @@ td_status td_load_matrix(td_loader *loader, td_slot slot, int layer, int64_t row
     if (!found) return required ? absent(loader, slot, layer) : TD_OK;
     TD_TRY(check_shape(loader, found, rows, k));
     return td_load_convert(loader, found, out);
+}
+
+td_status td_load_rows(td_loader *loader, td_slot slot, int layer, int64_t rows, int64_t k, bool exact, td_tensor *out)
+{
+    bool quantise = loader->quantise, pack = loader->pack;
+    loader->quantise &= !exact;
+    loader->pack = false;
+    td_status status = td_load_matrix(loader, slot, layer, rows, k, true, out);
+    loader->quantise = quantise;
+    loader->pack = pack;
+    return status;
 }
 
 td_status td_load_vector(td_loader *loader, td_slot slot, int layer, int64_t n, bool required, const float **out)

@@ -14,12 +14,36 @@ static td_status keep(td_loader *loader, td_dtype type, const float *values, int
     return TD_OK;
 }
 
-/* Splits kv_b [heads*(nope+v), kv_rank] per head: k_b transposed to [kv_rank, nope], v_b as rows. BF16 stays BF16; anything else becomes f32. */
+/* Of one head, where its parts are whole scale blocks: v_b is a view of kv_b, k_b its bytes and block scales transposed. */
+static td_status split_fp8(td_loader *loader, const td_tensor *kv_b, int head, td_tensor *k_b, td_tensor *v_b)
+{
+    const td_config *c = &loader->model->config;
+    int64_t nope = c->nope_dim, v = c->head_v_dim, rank = c->kv_rank, first = head * (nope + v), blocks = (rank + TD_F8_BLOCK - 1) / TD_F8_BLOCK;
+    uint8_t *data = td_arena_get(&loader->model->arena, (size_t)(rank * nope));
+    float *scale = TD_NEW(&loader->model->arena, float, (size_t)(blocks * (nope / TD_F8_BLOCK)));
+    const uint8_t *from = (const uint8_t *)kv_b->data + first * rank;
+    const float *from_scale = kv_b->scale + first / TD_F8_BLOCK * blocks;
+    if (!data || !scale) return TD_E_MEMORY;
+    for (int64_t r = 0; r < rank; r++)
+        for (int64_t n = 0; n < nope; n++) data[r * nope + n] = from[n * rank + r];
+    for (int64_t r = 0; r < blocks; r++)
+        for (int64_t n = 0; n < nope / TD_F8_BLOCK; n++) scale[r * (nope / TD_F8_BLOCK) + n] = from_scale[n * blocks + r];
+    *k_b = (td_tensor){.type = kv_b->type, .dims = 2, .shape = {rank, nope}, .data = data, .scale = scale, .name = kv_b->name};
+    *v_b = (td_tensor){.type = kv_b->type, .dims = 2, .shape = {v, rank}, .data = from + nope * rank, .scale = from_scale + nope / TD_F8_BLOCK * blocks, .name = kv_b->name};
+    return TD_OK;
+}
+
+/* Splits kv_b [heads*(nope+v), kv_rank] per head: k_b transposed to [kv_rank, nope], v_b as rows. BF16 stays BF16, FP8 stays FP8 where its scales can be split; anything else
+ * becomes f32. */
 static td_status split_kv_b(td_loader *loader, const td_tensor *kv_b, td_tensor *k_b, td_tensor *v_b)
 {
     const td_config *c = &loader->model->config;
     int64_t nope = c->nope_dim, v = c->head_v_dim, rank = c->kv_rank;
     td_dtype type = kv_b->type == TD_BF16 ? TD_BF16 : TD_F32;
+    if (kv_b->type == TD_F8_E4M3 && nope % TD_F8_BLOCK == 0 && v % TD_F8_BLOCK == 0) {
+        for (int h = 0; h < c->heads; h++) TD_TRY(split_fp8(loader, kv_b, h, &k_b[h], &v_b[h]));
+        return TD_OK;
+    }
     float *values = malloc((size_t)(TD_MAX(nope, v) * rank + rank) * sizeof *values), *scratch = values + TD_MAX(nope, v) * rank;
     td_status status = values ? TD_OK : td_fail(TD_E_MEMORY, "tensor %s: no memory to split it", kv_b->name);
     for (int h = 0; h < c->heads && status == TD_OK; h++) {
@@ -65,12 +89,9 @@ static td_status load_mla(td_loader *loader, int layer, td_layer_attention *w)
         TD_TRY(cut_heads(loader, TD_SLOT_K_B, layer, c->kv_rank, c->nope_dim, k_b));
         return cut_heads(loader, TD_SLOT_V_B, layer, c->head_v_dim, c->kv_rank, v_b);
     }
-    td_tensor checked;
-    bool quantise = loader->quantise;
-    loader->quantise = false; /* the split pieces stay exact; they are small */
-    td_status status = td_load_matrix(loader, TD_SLOT_KV_B, layer, (int64_t)c->heads * (c->nope_dim + c->head_v_dim), c->kv_rank, true, &checked);
-    loader->quantise = quantise;
-    return status < 0 ? status : split_kv_b(loader, &checked, k_b, v_b);
+    td_tensor whole; /* the split pieces stay exact; they are small */
+    TD_TRY(td_load_rows(loader, TD_SLOT_KV_B, layer, (int64_t)c->heads * (c->nope_dim + c->head_v_dim), c->kv_rank, true, &whole));
+    return split_kv_b(loader, &whole, k_b, v_b);
 }
 
 static td_status load_gqa_or_mfa(td_loader *loader, int layer, td_layer_attention *w)
@@ -114,12 +135,12 @@ td_status td_load_attention(td_loader *loader)
     const td_config *c = &model->config;
     td_layer_attention *layers = TD_NEW(&model->arena, td_layer_attention, (size_t)c->layers);
     if (!layers) return TD_E_MEMORY;
-    TD_TRY(td_load_matrix(loader, TD_SLOT_EMBED, 0, c->vocab, c->d_model, true, &model->embed));
+    TD_TRY(td_load_rows(loader, TD_SLOT_EMBED, 0, c->vocab, c->d_model, false, &model->embed));
     TD_TRY(td_load_vector(loader, TD_SLOT_FINAL_NORM, 0, c->d_model, true, &model->final_norm));
     bool head = !c->tied && td_load_find(loader, TD_SLOT_HEAD, 0, 0) != NULL;
     if (head) TD_TRY(td_load_matrix(loader, TD_SLOT_HEAD, 0, c->vocab, c->d_model, true, &model->head));
     else if (!c->tied && loader->source->config) return td_load_matrix(loader, TD_SLOT_HEAD, 0, c->vocab, c->d_model, true, &model->head); /* says what is missing */
-    else model->head = model->embed; /* tied; GGUF says so by leaving output.weight out */
+    else TD_TRY(td_load_pack(loader, &model->embed, false, &model->head)); /* tied; GGUF says so by leaving output.weight out */
     for (int layer = 0; layer < c->layers; layer++) TD_TRY(load_layer(loader, layer, &layers[layer]));
     model->attention = layers;
     return TD_OK;

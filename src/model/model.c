@@ -10,8 +10,13 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/random.h"
+#include "kernel/kernel.h"
 #include "model/load.h"
+
+/* "auto" lays weights out anew if they fill at most this share of memory */
+#define PACKED_SHARE 0.5
 
 /* ---- where the shipped model lies ---------------------------------------------------------------------------------------------------- */
 
@@ -180,7 +185,7 @@ static void fill_info(td_loader *loader)
     totals sum = {0};
     if (model->attention) {
         add(&sum, &model->embed, false, 0.0);
-        if (model->head.data != model->embed.data) add(&sum, &model->head, false, 1.0);
+        if (model->head.name != model->embed.name) add(&sum, &model->head, false, 1.0);
         else sum.active += bytes_of(&model->head);
         for (int layer = 0; layer < c->layers; layer++) add_attention_layer(&sum, model, layer);
     }
@@ -202,6 +207,25 @@ static void fill_info(td_loader *loader)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------- */
 
+/* Packed weights are a copy: without being told, only where the kernels gain by it and it leaves memory for the file's pages and everything else. */
+static td_status choose_layout(td_loader *loader)
+{
+    const char *layout = loader->options->layout;
+    const td_kernel *kernel;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < td_checkpoint_count(loader->model->checkpoint); i++) bytes += td_tensor_bytes(td_checkpoint_at(loader->model->checkpoint, i));
+    if (layout && !strcmp(layout, "packed")) loader->pack = true;
+    else if (layout && !strcmp(layout, "auto")) {
+        TD_TRY(td_kernel_pick(NULL, &kernel));
+        double memory = td_memory_bytes();
+        loader->pack = kernel->packs && (double)bytes <= PACKED_SHARE * memory;
+        if (kernel->packs && !loader->pack) td_log(TD_LOG_INFO, "model", "weights of %.1f GB are used as they lie in the file: laid out anew they would fill more than half of %.1f GB", 1e-9 * (double)bytes, 1e-9 * memory);
+    } else if (layout && strcmp(layout, "file")) return td_fail(TD_E_INVALID, "--layout: expected auto, file or packed, found %s", layout);
+    if (!loader->pack && !loader->quantise) return TD_OK;
+    loader->total = bytes * (uint64_t)(loader->pack + loader->quantise);
+    return td_pool_open(loader->options->threads, &loader->pool);
+}
+
 static td_status load_weights(td_loader *loader)
 {
     td_model *model = loader->model;
@@ -211,9 +235,8 @@ static td_status load_weights(td_loader *loader)
         TD_TRY(td_dtype_parse(o->quant, &loader->quant));
         if (loader->quant > TD_Q6_K || loader->quant == TD_F8_E4M3) return td_fail(TD_E_INVALID, "--quant: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, found %s", o->quant);
         loader->quantise = true;
-        TD_TRY(td_pool_open(o->threads, &loader->pool));
-        for (size_t i = 0; i < td_checkpoint_count(model->checkpoint); i++) loader->total += td_tensor_bytes(td_checkpoint_at(model->checkpoint, i));
     }
+    TD_TRY(choose_layout(loader));
     bool part = o->ffn_only || o->ffn_experts || o->ffn_layers;
     TD_TRY(parse_ranges("--experts", o->ffn_experts, TD_MAX(model->config.experts, 1), arena, &loader->want_expert));
     TD_TRY(parse_ranges("--layers", o->ffn_layers, model->config.layers, arena, &loader->want_layer));

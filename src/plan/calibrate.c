@@ -134,6 +134,7 @@ static td_status curves_read(const char *path, const cJSON *root, plan_calibrati
     const cJSON *list = cJSON_IsObject(root) ? cJSON_GetObjectItemCaseSensitive(root, "curves") : NULL, *item;
     out->curve_count = 0;
     if (!list) return TD_OK;
+    if (!cJSON_IsArray(list)) return td_fail(TD_E_FORMAT, "file %s: expected \"curves\" to be a list, found something else", path);
     cJSON_ArrayForEach(item, list)
         if (out->curve_count == PLAN_CURVES_MAX || !curve_read(item, &out->curves[out->curve_count++]))
             return td_fail(TD_E_FORMAT, "file %s: expected at most %d curves of 'dtype', 'threads', ascending 'rows' and 'seconds_per_weight', found a curve %d that is not one", path, (int)PLAN_CURVES_MAX, out->curve_count);

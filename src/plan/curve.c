@@ -11,12 +11,26 @@
 #include "base/random.h"
 #include "kernel/linear.h"
 #include "plan/calibrate.h"
+#include "tensor/pack.h"
 
 enum { SIDE = 2048, WEIGHT_BYTES = 192 << 20, PASSES_MIN = 4, PASSES_MAX = 24, ROWS_MOST = 512 };
 static const int rows_timed[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 14, 16, 17, 20, 24, 28, 32, 40, 48, 64, 96, 128, 256, ROWS_MOST};
 static const double PASS_SECONDS = 0.12;
 
 typedef struct { td_tensor *weights; int count; char *data; float *x, *y; td_arena arena; td_rows rows; const td_kernel *kernel; td_pool *pool; } rig;
+
+/* All rows are alike: one group of sixteen, packed, is every group. */
+static td_status pack(rig *r, size_t row_bytes)
+{
+    size_t group = row_bytes * TD_PACK_ROWS, all = (size_t)r->count * row_bytes * SIDE;
+    char *packed = malloc(group);
+    if (!packed) return td_fail(TD_E_MEMORY, "timing the kernels: no memory");
+    td_pack_rows(r->weights[0].type, SIDE, r->data, packed);
+    for (size_t at = 0; at < all; at += group) memcpy(r->data + at, packed, group);
+    free(packed);
+    for (int m = 0; m < r->count; m++) r->weights[m].packed = true;
+    return TD_OK;
+}
 
 static td_status rig_open(rig *r, td_dtype type)
 {
@@ -33,6 +47,8 @@ static td_status rig_open(rig *r, td_dtype type)
     for (size_t at = row_bytes; at < (size_t)r->count * matrix; at += row_bytes) memcpy(r->data + at, r->data, row_bytes);
     for (size_t i = 0; i < (size_t)ROWS_MOST * SIDE; i++) r->x[i] = (float)(td_random_unit(2, i) - 0.5);
     for (int m = 0; m < r->count; m++) r->weights[m] = (td_tensor){.type = type, .dims = 2, .shape = {SIDE, SIDE}, .data = r->data + (size_t)m * matrix};
+    TD_TRY(td_kernel_pick(NULL, &r->kernel));
+    if (r->kernel->packs && td_pack_fits(&r->weights[0])) TD_TRY(pack(r, row_bytes)); /* as the engine has them */
     return td_rows_reserve(&r->rows, &r->arena, ROWS_MOST, SIDE);
 }
 
@@ -48,22 +64,28 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Seconds of the products of rows with so many matrices, from the next one on. */
+static double pass(rig *r, int rows, int matrices, int *next)
+{
+    int64_t start = td_now_ns();
+    td_rows_set(&r->rows, r->x, rows, SIDE);
+    for (int m = 0; m < matrices; m++, *next = (*next + 1) % r->count) {
+        td_linear one = {.w = &r->weights[*next], .x = &r->rows, .y = r->y, .y_stride = SIDE};
+        td_linear_run(r->kernel, r->pool, &one, 1);
+    }
+    return td_seconds_since(start);
+}
+
 /* Seconds per weight of a pass over all matrices (many rows: over some of them, each time others), so that weights come from memory as they do in a step. Of several passes the one that three
  * quarters do not beat: other work on the machine only ever slows a pass. */
 static double time_rows(rig *r, int rows)
 {
     double seconds[PASSES_MAX];
-    int passes = 0, each = TD_MAX(1, rows < 32 ? r->count : r->count / 8), next = 0;
+    int passes = 0, next = 0;
+    double one = pass(r, rows, 1, &next); /* of slow kernels a pass over more would take minutes */
+    int each = (int)fmax(1, fmin(rows < 32 ? r->count : r->count / 8, PASS_SECONDS / one)), least = each * one < PASS_SECONDS ? PASSES_MIN : 1;
     int64_t start = td_now_ns();
-    while (passes < PASSES_MIN || (passes < PASSES_MAX && td_seconds_since(start) < PASS_SECONDS)) {
-        int64_t pass = td_now_ns();
-        td_rows_set(&r->rows, r->x, rows, SIDE);
-        for (int m = 0; m < each; m++, next = (next + 1) % r->count) {
-            td_linear one = {.w = &r->weights[next], .x = &r->rows, .y = r->y, .y_stride = SIDE};
-            td_linear_run(r->kernel, r->pool, &one, 1);
-        }
-        seconds[passes++] = td_seconds_since(pass) / ((double)each * SIDE * SIDE);
-    }
+    while (passes < least || (passes < PASSES_MAX && td_seconds_since(start) < PASS_SECONDS)) seconds[passes++] = pass(r, rows, each, &next) / ((double)each * SIDE * SIDE);
     qsort(seconds, (size_t)passes, sizeof *seconds, ascending);
     return seconds[passes / 4];
 }
@@ -78,7 +100,6 @@ td_status plan_curve_measure(const char *dtype, int threads, plan_curve *out)
     if (t == TD_COUNT(types)) return td_fail(TD_E_INVALID, "--weights: expected a type that the engine computes with (f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k), found '%s'", dtype);
     snprintf(c.dtype, sizeof c.dtype, "%s", dtype);
     td_status status = rig_open(&r, types[t]);
-    if (status == TD_OK) status = td_kernel_pick(NULL, &r.kernel);
     if (status == TD_OK) status = td_pool_open(threads, &r.pool);
     if (status == TD_OK) {
         time_rows(&r, 1); /* pages and clock rate settle */

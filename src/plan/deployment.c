@@ -25,7 +25,7 @@ static td_status pools_read(const char *text, size_t length, const plan_hardware
         name[stop - after - 1] = 0;
         char *colon = strchr(name, ':'), *rest = NULL; /* "8xh20:47": tokens a device and micro-batch */
         double rows = colon ? strtod(colon + 1, &rest) : 0;
-        if (colon && (*rest || !(rows >= 1 && rows <= 1e6))) return td_fail(TD_E_INVALID, "--deploy: expected a number of tokens after ':', found '%s'", colon + 1);
+        if (colon && (*rest || !(rows >= 1 && rows <= 1e6) || rows != floor(rows))) return td_fail(TD_E_INVALID, "--deploy: expected a whole number of tokens after ':', found '%s'", colon + 1);
         if (colon) *colon = 0;
         if (*count == PLAN_POOLS_MAX) return td_fail(TD_E_INVALID, "--deploy: expected at most %d kinds of hardware on a side", (int)PLAN_POOLS_MAX);
         plan_pool *p = &pools[(*count)++];
@@ -38,32 +38,37 @@ static td_status pools_read(const char *text, size_t length, const plan_hardware
 
 td_status plan_deployment_read(const char *text, const plan_hardware_table *table, plan_deployment *out)
 {
+    static const char *const keys[] = {"a", "f", "c", "m", "b", "tp"};
+    enum { A, F, C, M, B, TP, KEYS };
     plan_deployment d = {.micro_batches = 0, .ffn_tp = 0};
-    double rows = 0;
+    double numbers[KEYS] = {0};
+    bool given[KEYS] = {false};
     for (const char *at = text; *at;) {
-        size_t length = strcspn(at, ","), key = strcspn(at, "=");
-        if (key == 0 || key >= length) return td_fail(TD_E_INVALID, "--deploy: expected parts such as 'a=16xh20,f=8xh800,m=3,tp=8,b=128' or 'c=32xh800', found '%s'", at);
-        const char *value = at + key + 1;
-        size_t bytes = length - key - 1;
-        char *end;
-        double number = strtod(value, &end);
-        bool numeric = end == value + bytes && bytes > 0 && number >= 1 && number <= 1e6;
-        if (key == 1 && *at == 'a') TD_TRY(pools_read(value, bytes, table, d.a, &d.a_pools));
-        else if (key == 1 && *at == 'f') TD_TRY(pools_read(value, bytes, table, d.f, &d.f_pools));
-        else if (key == 1 && *at == 'c') d.colocated = true, d.a_pools = 0;
-        else if (key == 1 && *at == 'm' && numeric) d.micro_batches = (int)number;
-        else if (key == 1 && *at == 'b' && numeric) rows = number;
-        else if (key == 2 && !memcmp(at, "tp", 2) && numeric) d.ffn_tp = (int)number;
-        else return td_fail(TD_E_INVALID, "--deploy: expected a=, f=, c= with hardware, or m=, tp=, b= with a whole number, found '%.*s'", (int)length, at);
-        if (key == 1 && *at == 'c') TD_TRY(pools_read(value, bytes, table, d.a, &d.a_pools));
+        size_t length = strcspn(at, ","), key_bytes = strcspn(at, "=");
+        if (key_bytes == 0 || key_bytes >= length) return td_fail(TD_E_INVALID, "--deploy: expected parts such as 'a=16xh20,f=8xh800,m=3,tp=8,b=128' or 'c=32xh800', found '%s'", at);
+        const char *value = at + key_bytes + 1;
+        size_t bytes = length - key_bytes - 1;
+        int key = 0;
+        while (key < KEYS && (strlen(keys[key]) != key_bytes || memcmp(at, keys[key], key_bytes))) key++;
+        if (key < KEYS && given[key]) return td_fail(TD_E_INVALID, "--deploy: expected each part once, found %s= twice in '%s'", keys[key], text);
+        if (key < M) {
+            TD_TRY(pools_read(value, bytes, table, key == F ? d.f : d.a, key == F ? &d.f_pools : &d.a_pools));
+        } else {
+            char *end = NULL;
+            if (key < KEYS) numbers[key] = strtod(value, &end);
+            if (key == KEYS || bytes == 0 || end != value + bytes || !(numbers[key] >= 1 && numbers[key] <= 1e6) || numbers[key] != floor(numbers[key]))
+                return td_fail(TD_E_INVALID, "--deploy: expected a=, f=, c= with hardware, or m=, tp=, b= with a whole number, found '%.*s'", (int)length, at);
+        }
+        given[key] = true;
         at += length + (at[length] == ',');
     }
-    if (d.colocated ? d.f_pools > 0 || d.a_pools != 1 : d.a_pools < 1 || d.f_pools < 1)
+    if (given[C] ? given[A] || given[F] || d.a_pools != 1 : !given[A] || !given[F])
         return td_fail(TD_E_INVALID, "--deploy: expected both a= and f= (disaggregated), or c= alone with one kind of hardware (colocated), found '%s'", text);
-    if (d.micro_batches == 0) d.micro_batches = d.colocated ? 2 : 3;
+    d.colocated = given[C];
+    d.micro_batches = given[M] ? (int)numbers[M] : d.colocated ? 2 : 3;
     if (d.micro_batches > 16) return td_fail(TD_E_INVALID, "--deploy: expected 1 to 16 micro-batches, found %d", d.micro_batches);
-    if (d.ffn_tp == 0) d.ffn_tp = 1;
-    for (int p = 0; p < d.a_pools && rows > 0; p++) d.a[p].rows = rows;
+    d.ffn_tp = given[TP] ? (int)numbers[TP] : 1;
+    for (int p = 0; p < d.a_pools && given[B]; p++) d.a[p].rows = numbers[B];
     for (int p = 1; p < d.a_pools; p++)
         if ((d.a[p].rows > 0) != (d.a[0].rows > 0)) return td_fail(TD_E_INVALID, "--deploy: expected ':' tokens for every kind of hardware of the attention side, or for none");
     *out = d;

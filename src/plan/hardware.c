@@ -117,8 +117,7 @@ td_status plan_hardware_load(const char *path, plan_hardware_table *out)
     td_status status = parse("hardware table", plan_hardware_txt, &table);
     if (status == TD_OK && path) {
         char *contents;
-        size_t bytes;
-        status = td_file_read(path, 4 << 20, &contents, &bytes);
+        status = td_file_read_text(path, 4 << 20, &contents);
         if (status == TD_OK) {
             status = parse(path, contents, &table);
             free(contents);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/threads.h"
 
 #define DEFAULT_HARDWARE "h800,h20,a800,910b"
@@ -92,7 +93,7 @@ static td_status here_put(const td_plan_options *o, plan_hardware_table *table)
     if (!o->ideal) byte *= PLAN_MEASURED.linear, flop *= PLAN_MEASURED.linear; /* the fit is of what is reached; the schedule takes its share off again */
     if (byte <= 0 && flop <= 0) return td_fail(TD_E_INVALID, "file %s: the fit shows no cost for bytes or FLOPs; measure larger models or contexts", o->calibration);
     plan_hardware h = {.kind = "cpu", .bf16 = flop > 0 ? 1 / flop : 1e18, .bandwidth = byte > 0 ? 1 / byte : 1e18, .nic = 1.25e9, .nic_latency_s = 50e-6, .node = 1};
-    h.memory_bytes = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    h.memory_bytes = td_memory_bytes();
     snprintf(h.name, sizeof h.name, "here");
     snprintf(h.source, sizeof h.source, "calibration %.80s, %.0f threads, error bar %.0f %%", o->calibration, threads, 100 * f->error_p90);
     return plan_hardware_put(table, &h);
@@ -122,8 +123,7 @@ static td_status loads_read(const char *path, inputs *in)
 {
     enum { LOADS_MAX = 100000 };
     char *text;
-    size_t bytes;
-    TD_TRY(td_file_read(path, 16 << 20, &text, &bytes));
+    TD_TRY(td_file_read_text(path, 16 << 20, &text));
     double *loads = calloc(LOADS_MAX, sizeof *loads), sum = 0;
     int count = 0;
     bool good = loads != NULL;

@@ -61,6 +61,7 @@ typedef struct {
     int64_t done, tpot_count;
     double sum_a, sum_out, sum_f, sum_back, sum_head, sum_total;
     plan_sim_result r;
+    td_status fault; /* of a place that cannot say so itself */
 } world;
 
 /* ---- heaps ---- */
@@ -247,7 +248,7 @@ static int read_prompt(world *w, copy *k, slot *s, double *context)
         s->first_prefill = q->next;
         s->prefilling--, s->rows++, k->in_prefill--, k->active++;
         q->last_s = -1; /* its first token comes with this step */
-        if (ending_push(k, k->step + q->output, index) < 0) return used;
+        if (w->fault == TD_OK) w->fault = ending_push(k, k->step + q->output, index);
     }
     if (used > 0) *context /= used;
     return used;
@@ -336,11 +337,12 @@ static bool slot_has_room(const world *w, const slot *s, const request *q)
     return s->rows + s->prefilling < w->rows_most[s->pool] && s->reserved + q->prompt + q->output <= w->tokens_most[s->pool];
 }
 
-/* The slot with the fewest tokens that has room: all slots of a small copy, 64 of a large one. -1: none. */
+/* The slot with the fewest tokens that has room: of all slots of a small copy or of one that has nothing else to do, of LOOK of a large one. -1: none. */
 static int find_slot(world *w, copy *k, const request *q)
 {
     enum { LOOK = 192 };
-    int best = -1, look = TD_MIN(w->slots, LOOK), first = w->slots > LOOK ? (int)(td_random_at(w->s->seed ^ 0x77, w->draws++) % (uint64_t)w->slots) : 0;
+    bool all = w->slots <= LOOK || k->active + k->in_prefill == 0; /* nothing would wake an idle copy again */
+    int best = -1, look = all ? w->slots : LOOK, first = w->slots > LOOK ? (int)(td_random_at(w->s->seed ^ 0x77, w->draws++) % (uint64_t)w->slots) : 0;
     for (int i = 0; i < look; i++) {
         int n = (first + i) % w->slots;
         if (slot_has_room(w, &k->slots[n], q) && (best < 0 || k->slots[n].reserved < k->slots[best].reserved)) best = n;
@@ -414,6 +416,7 @@ static td_status step(world *w, int index, double now)
     if (!k->running) return TD_OK;
     if (k->step == 0) k->began = now;
     for (int j = 0; j < w->m; j++) b[j] = attention_side(w, k, j, &w->stage_a[j * PLAN_GROUPS_MAX]);
+    TD_TRY(w->fault);
     through_the_layers(w, k, now, b);
     if (w->queue_head < w->queue_tail && w->done >= w->s->count / 5) { /* the first fifth warms up */
         if (k->full_to == 0) k->full_from = now;
@@ -487,9 +490,12 @@ static void summarise(world *w, plan_sim_result *out)
 {
     plan_sim_result r = w->r;
     double lived = 0;
+    int64_t served = 0;
+    for (int64_t i = 0; i < w->s->count; i++) /* refused ones waited for nothing and count nowhere */
+        if (w->requests[i].last_s >= 0) w->ttft[served] = w->ttft[i], w->queued[served] = w->queued[i], w->prefill_wait[served++] = w->prefill_wait[i];
     r.finished = w->done;
     r.tokens_s = r.makespan_s > 0 ? r.output_tokens / r.makespan_s : 0;
-    r.ttft_s = spread_of(w->ttft, w->s->count), r.tpot_s = spread_of(w->tpot, w->tpot_count), r.queue_s = spread_of(w->queued, w->s->count), r.prefill_wait_s = spread_of(w->prefill_wait, w->s->count);
+    r.ttft_s = spread_of(w->ttft, served), r.tpot_s = spread_of(w->tpot, w->tpot_count), r.queue_s = spread_of(w->queued, served), r.prefill_wait_s = spread_of(w->prefill_wait, served);
     for (int i = 0; i < w->s->replicas; i++) {
         const copy *k = &w->copies[i];
         lived += k->ended - k->began;

@@ -37,9 +37,9 @@ static int by_time(const void *a, const void *b)
 td_status plan_trace_read(const char *path, plan_arrival **out, int64_t *count)
 {
     char *text;
-    size_t bytes, lines = 1, line = 0;
-    TD_TRY(td_file_read(path, (size_t)1 << 31, &text, &bytes));
-    for (size_t i = 0; i < bytes; i++) lines += text[i] == '\n';
+    size_t lines = 1, line = 0;
+    TD_TRY(td_file_read_text(path, (size_t)1 << 31, &text));
+    for (const char *c = text; *c; c++) lines += *c == '\n';
     plan_arrival *a = malloc(lines * sizeof *a);
     td_status status = a ? TD_OK : td_fail(TD_E_MEMORY, "file %s: no memory for %zu lines", path, lines);
     int64_t n = 0;

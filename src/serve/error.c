@@ -35,10 +35,12 @@ static const char *code_of(td_status status)
     case TD_E_UNSUPPORTED: return "unsupported";
     case TD_E_NOT_FOUND: return "not_found";
     case TD_E_FULL: return "queue_full";
+    case TD_E_CANCELLED: return "cancelled";
+    case TD_E_TIMEOUT: return "timeout";
     case TD_E_PEER: return "ffn_worker_lost";
     case TD_E_MEMORY: return "out_of_memory";
-    case TD_E_INTERNAL: case TD_E_IO: return "internal_error";
-    default: return "invalid_value";
+    case TD_E_INVALID: case TD_E_FORMAT: return "invalid_value";
+    default: return "internal_error";
     }
 }
 

@@ -1,9 +1,10 @@
 /*
  * openapi.c - /openapi.json, written from the tables of routes and fields, so that it cannot say anything else than the code does. docs/openapi.json is this
- * answer, kept by a test. Shapes of answers are described by name and by what they are compatible with; docs/api.md shows them.
+ * answer, kept by a test. What the answers look like is in answers.h.
  */
 #include <string.h>
 
+#include "serve/answers.h"
 #include "serve/serve.h"
 
 static const struct { const char *path, *summary; } summaries[] = {
@@ -34,12 +35,13 @@ static const char *summary_of(const char *path)
     return "Another name of a path with /v1";
 }
 
+/* A path with /v1 also goes without. */
+static bool leads_to(const char *path, const char *own) { return !strcmp(own, path) || (!strncmp(own, "/v1", 3) && !strcmp(own + 3, path)); }
+
 static const td_field_table *table_of(const char *path)
 {
-    for (int i = 0; td_field_tables[i]; i++) {
-        const char *own = td_field_tables[i]->path;
-        if (!strcmp(own, path) || (!strncmp(own, "/v1", 3) && !strcmp(own + 3, path))) return td_field_tables[i];
-    }
+    for (int i = 0; td_field_tables[i]; i++)
+        if (leads_to(path, td_field_tables[i]->path)) return td_field_tables[i];
     return NULL;
 }
 
@@ -124,21 +126,51 @@ static void put_request(const td_field_table *table, td_buffer *out)
     td_buffer_text(out, "]}");
 }
 
+/* Shapes of answers and, of those that stream, of an event's data. */
+static const struct { const char *name, *schema; } shapes[] = {
+    {"Timings", A_TIMINGS}, {"Usage", A_USAGE}, {"ChatCompletion", A_CHAT}, {"ChatCompletionChunk", A_CHAT_CHUNK}, {"Completion", A_COMPLETION}, {"CompletionChunk", A_COMPLETION_CHUNK},
+    {"Response", A_RESPONSE}, {"ResponseEvent", A_RESPONSE_EVENT}, {"Message", A_MESSAGE}, {"MessageEvent", A_MESSAGE_EVENT}, {"Embeddings", A_EMBEDDINGS}, {"Model", A_MODEL}, {"Models", A_MODELS},
+    {"Health", A_HEALTH}, {"Unhealthy", A_UNHEALTHY}, {"Props", A_PROPS}, {"Slots", A_SLOTS}, {"State", A_STATE}, {"Tokens", A_TOKENIZED}, {"Text", A_DETOKENIZED}, {"Prompt", A_TEMPLATED},
+    {"TokenCount", A_COUNTED}, {"Error", A_ERROR}, {"AnthropicError", A_ANTHROPIC_ERROR}};
+
+static const struct { const char *path, *answer, *event; } answers[] = {
+    {"/v1/chat/completions", "ChatCompletion", "ChatCompletionChunk"}, {"/v1/completions", "Completion", "CompletionChunk"}, {"/v1/responses", "Response", "ResponseEvent"},
+    {"/v1/messages", "Message", "MessageEvent"}, {"/v1/messages/count_tokens", "TokenCount", NULL}, {"/v1/embeddings", "Embeddings", NULL}, {"/v1/models", "Models", NULL},
+    {"/v1/models/{model}", "Model", NULL}, {"/v1/health", "Health", NULL}, {"/props", "Props", NULL}, {"/slots", "Slots", NULL}, {"/state", "State", NULL}, {"/tokenize", "Tokens", NULL},
+    {"/detokenize", "Text", NULL}, {"/apply-template", "Prompt", NULL}};
+
+static void put_content(const char *schema, td_buffer *out)
+{
+    td_buffer_format(out, "\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}}}", schema);
+}
+
+static void put_error(int http, const char *what, const char *schema, td_buffer *out)
+{
+    td_buffer_format(out, ",\"%d\":{\"description\":\"%s\",", http, what);
+    put_content(schema, out);
+    td_buffer_text(out, "}");
+}
+
 static void put_answers(const td_route *r, td_buffer *out)
 {
-    const char *type = r->type ? strstr(r->type, "html") ? "text/html" : "text/plain" : "application/json";
-    td_buffer_format(out, ",\"responses\":{\"200\":{\"description\":\"The answer\",\"content\":{\"%s\":{}", type);
-    if (r->shape && r->shape->piece) td_buffer_text(out, ",\"text/event-stream\":{}");
-    td_buffer_text(out, "}}");
+    const char *error = strncmp(r->path, "/v1/messages", 12) ? "Error" : "AnthropicError";
+    size_t i = 0;
+    while (i < TD_COUNT(answers) && !leads_to(r->path, answers[i].path)) i++;
+    td_buffer_text(out, ",\"responses\":{\"200\":{\"description\":\"The answer\",");
+    if (r->type) td_buffer_format(out, "\"content\":{\"%s\":{}}", strstr(r->type, "html") ? "text/html" : "text/plain");
+    else if (i == TD_COUNT(answers)) td_buffer_text(out, "\"content\":{\"application/json\":{}}");
+    else if (!answers[i].event) put_content(answers[i].answer, out);
+    else td_buffer_format(out, "\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}},\"text/event-stream\":{\"x-event-data\":{\"$ref\":\"#/components/schemas/%s\"}}}",
+                          answers[i].answer, answers[i].event);
+    td_buffer_text(out, "}");
     if (!r->quick) {
         static const struct { int http; const char *what; } errors[] = {{400, "A field is wrong; the message names it"}, {404, "No such model"}, {413, "The body is too large"},
-            {429, "The queue is full; see Retry-After"}, {500, "A fault of the server"}, {503, "Loading, stopping, or FFN workers are missing"}};
-        for (size_t i = 0; i < TD_COUNT(errors); i++)
-            td_buffer_format(out, ",\"%d\":{\"description\":\"%s\",\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}", errors[i].http, errors[i].what);
+            {429, "The queue is full; see Retry-After"}, {500, "A fault of the server"}, {503, "Loading, stopping, or FFN workers are missing"}, {504, "It took longer than the server allows"}};
+        for (size_t e = 0; e < TD_COUNT(errors); e++) put_error(errors[e].http, errors[e].what, error, out);
     }
-    else if (strchr(r->path, '{')) td_buffer_text(out, ",\"404\":{\"description\":\"No such model\",\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}");
-    if (!r->open) td_buffer_text(out, ",\"401\":{\"description\":\"An API key is needed\"}");
-    if (r->while_loading && r->quick == td_answer_health) td_buffer_text(out, ",\"503\":{\"description\":\"Loading or stopping\"}");
+    else if (strchr(r->path, '{')) put_error(404, "No such model", error, out);
+    if (!r->open) put_error(401, "An API key is needed", error, out);
+    if (r->while_loading && r->quick == td_answer_health) put_error(503, "Loading or stopping", "Unhealthy", out);
     td_buffer_text(out, "}");
 }
 
@@ -158,8 +190,11 @@ td_status td_answer_openapi(td_exchange *x)
         td_buffer_text(out, r->open ? ",\"security\":[]}}" : "}}");
     }
     td_buffer_text(out, "},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\"},\"header\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}},"
-                        "\"schemas\":{\"Error\":{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"object\",\"required\":[\"message\",\"type\"],\"properties\":"
-                        "{\"message\":{\"type\":\"string\"},\"type\":{\"type\":\"string\"},\"param\":{\"type\":[\"string\",\"null\"]},\"code\":{\"type\":[\"string\",\"null\"]}}}}}");
+                        "\"schemas\":{");
+    for (size_t i = 0; i < TD_COUNT(shapes); i++) {
+        td_buffer_format(out, "%s\"%s\":", i ? "," : "", shapes[i].name);
+        put_schema(shapes[i].schema, out);
+    }
     for (int i = 0; td_field_tables[i]; i++) put_request(td_field_tables[i], out);
     td_buffer_text(out, "}},\"security\":[{},{\"bearer\":[]},{\"header\":[]}]}");
     return td_buffer_status(out);

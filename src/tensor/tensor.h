@@ -13,6 +13,7 @@ typedef struct {
     const void *data;           /* rows of shape[dims-1] elements, packed; borrowed */
     const float *scale;         /* F8_E4M3: [.., ceil(out/128), ceil(in/128)] f32 block scales, else NULL; borrowed */
     const char *name;           /* as in the file; borrowed; may be NULL */
+    bool packed;                /* sixteen rows interleaved: tensor/pack.h */
 } td_tensor;
 
 /* Elements, or 0 for a zeroed tensor. */

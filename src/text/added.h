@@ -23,7 +23,7 @@ typedef struct {
 } td_added_set;
 
 td_status td_added_put(td_added_set *set, const char *text, size_t bytes, td_added properties);
-void td_added_ready(td_added_set *set); /* sorts; of two with the same text the later one stays */
+void td_added_ready(td_added_set *set); /* sorts; of two with the same text the later one stays (where two normalise to the same the reference finds either, from run to run) */
 void td_added_free(td_added_set *set);
 
 /* The next token in text at or after *at: found with *start and *end (white space taken in by lstrip and rstrip included, never before floor).

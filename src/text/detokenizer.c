@@ -55,11 +55,11 @@ size_t td_detokenizer_put(const td_tokenizer *t, td_detokenizer *state, int32_t 
     /* a SentencePiece token is either one byte or whole characters, and those end an unfinished run of bytes */
     if (t->lossy_bytes && !(t->flags[id] & TD_TOKEN_BYTE) && bytes) written += give_up(state, true, out);
     state->every_byte = t->lossy_bytes;
-    bool first = !state->started, all = t->start_rule == TD_START_ALL_SPACES;
-    if (bytes || t->join_with_space || all) state->started = true;
+    bool first = !state->started;
+    if (first && t->first && t->first[id].at != t->spans[id].at) text = t->decoded.data + t->first[id].at, bytes = t->first[id].bytes;
+    if (bytes || t->join_with_space || t->first) state->started = true;
     if (first && t->start_rule == TD_START_ONE_SPACE && bytes && text[0] == ' ') text++, bytes--;
-    for (size_t i = 0; i < bytes; i++)
-        if (!(first && all && text[i] == ' ')) written += put_byte(state, text[i], t->lossy_bytes, out + written);
+    for (size_t i = 0; i < bytes; i++) written += put_byte(state, text[i], t->lossy_bytes, out + written);
     return written;
 }
 

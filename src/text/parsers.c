@@ -216,9 +216,8 @@ static bool step_between(td_parser *p, bool end)
         begin_call(p, IN_HEAD);
         return true;
     }
-    if (skip < p->held.bytes && close == 1) {
+    if (skip < p->held.bytes && close == 1 && p->raw.bytes == 0) { /* else a list without a call: given back */
         drop(p, skip + strlen(p->marks.close));
-        td_buffer_clear(&p->raw);
         p->trimming = true;
         p->state = IN_CONTENT;
         return true;
@@ -276,19 +275,29 @@ static int head_json(td_parser *p, size_t *used)
     return 1;
 }
 
+/* A name behind from, at most NAME_MOST long, and the mark that ends it: 1 with its length, 0 needs more, -1 no name. The same however the text arrives in pieces. */
+static int head_name(const td_parser *p, size_t from, const char *mark, size_t *length)
+{
+    enum { NAME_MOST = 512 };
+    size_t window = NAME_MOST + strlen(mark), here = TD_MIN(p->held.bytes - from, window);
+    const char *text = p->held.data + from, *hit = memmem(text, here, mark, strlen(mark));
+    if (!hit) return here == window ? -1 : 0;
+    *length = (size_t)(hit - text);
+    return 1;
+}
+
 /* function SEP NAME, newline, ```json, newline {   or   NAME SEP { */
 static int head_deepseek(td_parser *p, size_t *used)
 {
-    size_t safe = p->held.bytes, at = find_mark(p, deepseek_separator, &safe);
-    if (at == SIZE_MAX) return p->held.bytes > 512 ? -1 : 0;
+    size_t name_bytes;
+    int ok = head_name(p, 0, deepseek_separator, &name_bytes);
+    if (ok < 1) return ok;
     const char *t = p->held.data, *name = t;
-    size_t name_bytes = at, next = at + sizeof deepseek_separator - 1;
-    if (at == 8 && !memcmp(t, "function", 8)) {
-        const char *line = memchr(t + next, '\n', p->held.bytes - next);
-        if (!line) return p->held.bytes - next > 512 ? -1 : 0;
+    size_t next = name_bytes + sizeof deepseek_separator - 1;
+    if (name_bytes == 8 && !memcmp(t, "function", 8)) {
+        if ((ok = head_name(p, next, "\n", &name_bytes)) < 1) return ok;
         name = t + next;
-        name_bytes = (size_t)(line - name);
-        next = (size_t)(line - t) + 1;
+        next += name_bytes + 1;
         int fence = begins(p, next, "```json\n");
         if (fence < 1) return fence;
         next += 8;
@@ -305,18 +314,17 @@ static int head_deepseek(td_parser *p, size_t *used)
 static int head_step3(td_parser *p, size_t *used)
 {
     static const char invoke[] = "<steptml:invoke name=\"";
-    size_t safe = p->held.bytes, at = find_mark(p, step3_separator, &safe);
-    if (at == SIZE_MAX) return p->held.bytes > 512 ? -1 : 0;
+    size_t at, name_bytes;
+    int ok = head_name(p, 0, step3_separator, &at);
+    if (ok < 1) return ok;
     if (at != 8 || memcmp(p->held.data, "function", 8)) return -1;
     at += sizeof step3_separator - 1;
     at += spaces(p->held.data + at, p->held.bytes - at);
-    int ok = begins(p, at, invoke);
-    if (ok < 1) return ok;
+    if ((ok = begins(p, at, invoke)) < 1) return ok;
     at += sizeof invoke - 1;
-    const char *t = p->held.data, *end = memmem(t + at, p->held.bytes - at, "\">", 2);
-    if (!end) return p->held.bytes - at > 512 ? -1 : 0;
-    td_buffer_put(&p->name, t + at, (size_t)(end - t) - at);
-    *used = (size_t)(end - t) + 2;
+    if ((ok = head_name(p, at, "\">", &name_bytes)) < 1) return ok;
+    td_buffer_put(&p->name, p->held.data + at, name_bytes);
+    *used = at + name_bytes + 2;
     return 1;
 }
 

@@ -22,7 +22,7 @@ typedef enum {
     TD_PART_REASONING, /* text of the model's thinking, without its tags */
     TD_PART_CONTENT,   /* text for the reader */
     TD_PART_CALL,      /* a call begins: text is its function's name */
-    TD_PART_ARGUMENTS, /* more of the call's arguments; all of a call's parts joined are one JSON object */
+    TD_PART_ARGUMENTS, /* more of the call's arguments; all of a call's parts joined are one JSON object, as far as what the model wrote between its braces is JSON */
     TD_PART_CALL_END,  /* the call is complete (text empty) */
     TD_PART_WARNING,   /* text says what could not be read; nothing of the output is in it */
 } td_part_kind;

@@ -117,13 +117,15 @@ static td_status next_match(const td_pattern *p, td_regex_scratch *scratch, cons
 
 /* ---- normalizers ---- */
 
-static td_status replace(const td_normal_step *step, td_regex_scratch *scratch, const char *text, size_t bytes, td_buffer *out)
+static td_status replace(const td_normal_step *step, td_pipeline_scratch *scratch, const char *text, size_t bytes, td_buffer *out)
 {
-    size_t at = 0, start, end, from = 0;
+    size_t at = 0, start, end, from = 0, own = 0;
     for (bool found;;) {
-        TD_TRY(next_match(&step->pattern, scratch, text, bytes, from, &found, &start, &end));
+        TD_TRY(next_match(&step->pattern, scratch->regex, text, bytes, from, &found, &start, &end));
         if (!found) break;
         td_buffer_put(out, text + at, start - at);
+        own += TD_MIN(start, scratch->start_bytes) - TD_MIN(at, scratch->start_bytes);
+        if (end <= scratch->start_bytes) own += step->bytes; /* the reference places what is put in where the last character stood that it replaces */
         td_buffer_put(out, step->text, step->bytes);
         at = from = end;
         if (end == start) { /* an empty match: go on behind the next character */
@@ -132,10 +134,11 @@ static td_status replace(const td_normal_step *step, td_regex_scratch *scratch, 
         }
     }
     td_buffer_put(out, text + at, bytes - at);
+    scratch->start_bytes = own + scratch->start_bytes - TD_MIN(at, scratch->start_bytes);
     return td_buffer_status(out);
 }
 
-static td_status strip(const td_normal_step *step, const char *text, size_t bytes, td_buffer *out)
+static td_status strip(const td_normal_step *step, td_pipeline_scratch *scratch, const char *text, size_t bytes, td_buffer *out)
 {
     size_t start = 0, end = bytes;
     while (step->left && start < end) {
@@ -149,6 +152,7 @@ static td_status strip(const td_normal_step *step, const char *text, size_t byte
         if (!td_unicode_space(td_utf8_decode(text + at, end - at))) break;
         end = at;
     }
+    scratch->start_bytes -= TD_MIN(start, scratch->start_bytes);
     td_buffer_put(out, text + start, end - start);
     return td_buffer_status(out);
 }
@@ -166,29 +170,38 @@ static td_status lowercase(const char *text, size_t bytes, td_buffer *out)
     return td_buffer_status(out);
 }
 
-static td_status normal_step(const td_normal_step *step, td_regex_scratch *scratch, const char *text, size_t bytes, td_buffer *out)
+static td_status normal_step(const td_normal_step *step, td_pipeline_scratch *scratch, const char *text, size_t bytes, td_buffer *out)
 {
+    td_status status = TD_OK;
+    size_t own = scratch->start_bytes;
     switch (step->kind) {
-    case TD_STEP_FORM: return td_unicode_normalize(step->form, text, bytes, out);
+    case TD_STEP_FORM: status = td_unicode_normalize(step->form, text, own, out); break;
+    case TD_STEP_LOWERCASE: status = lowercase(text, own, out); break;
     case TD_STEP_PREPEND:
         if (bytes) td_buffer_put(out, step->text, step->bytes);
         td_buffer_put(out, text, bytes);
+        if (own) scratch->start_bytes += step->bytes;
         return td_buffer_status(out);
     case TD_STEP_REPLACE: return replace(step, scratch, text, bytes, out);
-    case TD_STEP_STRIP: return strip(step, text, bytes, out);
-    case TD_STEP_LOWERCASE: return lowercase(text, bytes, out);
+    case TD_STEP_STRIP: return strip(step, scratch, text, bytes, out);
     }
-    return TD_OK;
+    TD_TRY(status); /* the first character became as much; now all of the text, where it may also meet the next one */
+    scratch->start_bytes = out->bytes;
+    td_buffer_clear(out);
+    return step->kind == TD_STEP_FORM ? td_unicode_normalize(step->form, text, bytes, out) : lowercase(text, bytes, out);
 }
 
 td_status td_pipeline_normalize(const td_pipeline *p, td_pipeline_scratch *s, const char *text, size_t bytes, const char **out, size_t *out_bytes)
 {
+    s->start_bytes = bytes ? td_utf8_length(text, bytes) : 0;
     for (int i = 0; i < p->normal_count; i++) {
         td_buffer *to = &s->normal[i & 1];
         td_buffer_clear(to);
-        TD_TRY(normal_step(&p->normal[i], s->regex, text, bytes, to));
+        TD_TRY(normal_step(&p->normal[i], s, text, bytes, to));
         text = to->data ? to->data : "";
         bytes = to->bytes;
+        s->start_bytes = TD_MIN(s->start_bytes, bytes);
+        while (s->start_bytes < bytes && ((unsigned char)text[s->start_bytes] & 0xC0) == 0x80) s->start_bytes++; /* composed with the next one */
     }
     *out = text;
     *out_bytes = bytes;

@@ -72,6 +72,7 @@ td_status td_text_copy(const char *text, size_t bytes, char **out); /* NUL-termi
 typedef struct {
     td_regex_scratch *regex;
     td_buffer normal[2], split[TD_STEPS_MAX];
+    size_t start_bytes;    /* so many bytes of the text that was normalised last come from its first character; 0: that one is gone, and nothing stands at the start */
 } td_pipeline_scratch;
 td_status td_pipeline_scratch_open(td_pipeline_scratch *scratch);
 void td_pipeline_scratch_close(td_pipeline_scratch *scratch);

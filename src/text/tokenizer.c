@@ -2,6 +2,7 @@
  * tokenizer.c - text to ids: added tokens are cut out, the rest is normalised, cut into pieces and byte-pair encoded. See tokenizer.h.
  * Broken UTF-8 never reaches normalizers and pre-tokenizers: each run of bad bytes is one piece, spelled byte by byte.
  */
+#define _GNU_SOURCE /* memmem */
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ void td_tokenizer_close(td_tokenizer *t)
     td_buffer_free(&t->decoded);
     free(t->flags);
     free(t->spans);
+    free(t->first);
     free(t->prefix);
     free(t);
 }
@@ -97,15 +99,26 @@ static int byte_token(const char *text, size_t bytes)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-static void decode_replaced(const td_decode_rules *rules, const char *text, size_t bytes, td_buffer *out)
+/* dropped: a replacement that gives nothing here; -1: none. */
+static void decode_replaced(const td_decode_rules *rules, const char *text, size_t bytes, int dropped, td_buffer *out)
 {
     for (size_t i = 0; i < bytes;) {
         int r = 0;
         for (; r < rules->replace_count; r++)
             if (bytes - i >= rules->replace[r].from_bytes && !memcmp(text + i, rules->replace[r].from, rules->replace[r].from_bytes)) break;
-        if (r < rules->replace_count) td_buffer_put(out, rules->replace[r].to, rules->replace[r].to_bytes), i += rules->replace[r].from_bytes;
+        if (r < rules->replace_count) td_buffer_put(out, rules->replace[r].to, r == dropped ? 0 : rules->replace[r].to_bytes), i += rules->replace[r].from_bytes;
         else td_buffer_put(out, text + i++, 1);
     }
+}
+
+/* Most tokens are the same at the start; those share their bytes. */
+static void put_first(td_tokenizer *t, int32_t id, const td_decode_rules *rules, const char *text, size_t bytes)
+{
+    t->first[id] = t->spans[id];
+    if ((t->flags[id] & TD_TOKEN_BYTE) || !memmem(text, bytes, rules->replace[rules->mark].from, rules->replace[rules->mark].from_bytes)) return;
+    size_t at = t->decoded.bytes;
+    decode_replaced(rules, text, bytes, rules->mark, &t->decoded);
+    t->first[id] = (td_span){(uint32_t)at, (uint32_t)(t->decoded.bytes - at)};
 }
 
 td_status td_tokenizer_finish(td_tokenizer *t, const td_decode_rules *rules)
@@ -114,23 +127,33 @@ td_status td_tokenizer_finish(td_tokenizer *t, const td_decode_rules *rules)
     if (size > t->size) TD_TRY(td_tokenizer_flag(t, size - 1, 0));
     if (t->size == 0) return td_fail(TD_E_FORMAT, "tokenizer: expected a vocabulary, found no token");
     t->spans = calloc((size_t)t->size, sizeof *t->spans);
-    if (!t->spans) return td_fail(TD_E_MEMORY, "tokenizer: no memory for %d tokens", t->size);
+    if (t->start_rule == TD_START_NO_MARKS) t->first = calloc((size_t)t->size, sizeof *t->first);
+    if (!t->spans || (t->start_rule == TD_START_NO_MARKS && !t->first)) return td_fail(TD_E_MEMORY, "tokenizer: no memory for %d tokens", t->size);
+    const td_added **shown = calloc((size_t)t->size, sizeof *shown); /* an added token that lives in normalised text is also shown normalised, as the reference does */
+    if (!shown) return td_fail(TD_E_MEMORY, "tokenizer: no memory for %d tokens", t->size);
+    for (size_t i = 0; i < t->normalized.count; i++) shown[t->normalized.tokens[i].id] = &t->normalized.tokens[i];
     t->bytes_max = 1;
     for (int32_t id = 0; id < t->size; id++) {
         size_t bytes, at = t->decoded.bytes;
         const char *text = td_tokenizer_name(t, id, &bytes);
+        if (shown[id]) text = shown[id]->text, bytes = shown[id]->bytes;
         int byte = rules->byte_tokens ? byte_token(text, bytes) : -1;
         if (byte >= 0) {
             char c = (char)byte;
             td_buffer_put(&t->decoded, &c, 1);
             t->flags[id] |= TD_TOKEN_BYTE;
         } else if (!rules->byte_level || !decode_byte_level(text, bytes, &t->decoded)) {
-            decode_replaced(rules, text, bytes, &t->decoded);
+            decode_replaced(rules, text, bytes, -1, &t->decoded);
         }
-        if (t->decoded.bytes > UINT32_MAX) return td_fail(TD_E_FORMAT, "tokenizer: the texts of all tokens are larger than 4 GiB");
+        if (t->decoded.bytes > UINT32_MAX / 2) {
+            free(shown);
+            return td_fail(TD_E_FORMAT, "tokenizer: the texts of all tokens are larger than 2 GiB");
+        }
         t->spans[id] = (td_span){(uint32_t)at, (uint32_t)(t->decoded.bytes - at)};
+        if (t->first) put_first(t, id, rules, text, bytes);
         t->bytes_max = TD_MAX(t->bytes_max, (int)t->spans[id].bytes);
     }
+    free(shown);
     td_bpe_ready(&t->bpe);
     td_added_ready(&t->raw);
     td_added_ready(&t->normalized);
@@ -172,15 +195,16 @@ static td_status put_id(encoder *e, int32_t id)
     return TD_OK;
 }
 
-/* Normalised text: added tokens that live there, and pieces between them. */
-static td_status encode_normalized(encoder *e, const char *text, size_t bytes, bool at_start)
+/* Normalised text: added tokens that live there, and pieces between them. A piece that begins within the first start_bytes stands at the start of the input, also
+ * behind a token that was found in what a normalizer put in front. */
+static td_status encode_normalized(encoder *e, const char *text, size_t bytes, size_t start_bytes)
 {
     size_t at = 0, done = 0, start, end;
     for (const td_added *token; (token = td_added_next(&e->t->normalized, text, bytes, &at, done, e->read_special, &start, &end)); done = end) {
-        if (start > done) TD_TRY(td_pipeline_split(&e->t->pipeline, &e->pipeline, text + done, start - done, at_start && done == 0, encode_piece, e));
+        if (start > done) TD_TRY(td_pipeline_split(&e->t->pipeline, &e->pipeline, text + done, start - done, done < start_bytes, encode_piece, e));
         TD_TRY(put_id(e, token->id));
     }
-    return done < bytes ? td_pipeline_split(&e->t->pipeline, &e->pipeline, text + done, bytes - done, at_start && done == 0, encode_piece, e) : TD_OK;
+    return done < bytes ? td_pipeline_split(&e->t->pipeline, &e->pipeline, text + done, bytes - done, done < start_bytes, encode_piece, e) : TD_OK;
 }
 
 /* Bytes that are no characters, each on its own. */
@@ -209,7 +233,7 @@ static td_status encode_text(encoder *e, const char *text, size_t bytes, bool at
             const char *normal;
             size_t normal_bytes;
             TD_TRY(td_pipeline_normalize(&e->t->pipeline, &e->pipeline, text + from, end - from, &normal, &normal_bytes));
-            TD_TRY(encode_normalized(e, normal, normal_bytes, at_start && from == 0));
+            TD_TRY(encode_normalized(e, normal, normal_bytes, at_start && from == 0 ? e->pipeline.start_bytes : 0));
         }
         for (from = end; end < bytes && td_utf8_length(text + end, bytes - end) == 0;) end++;
         if (end > from) TD_TRY(encode_broken(e, text + from, end - from));

@@ -392,7 +392,8 @@ static td_status read_decoder(const cJSON *object, td_tokenizer *t, td_decode_ru
         td_prepend scheme;
         const char *from = text_of(object, "replacement");
         TD_TRY(read_scheme(object, &scheme));
-        if (scheme != TD_PREPEND_NEVER) t->start_rule = TD_START_ALL_SPACES;
+        if (scheme != TD_PREPEND_NEVER) t->start_rule = TD_START_NO_MARKS;
+        rules->mark = rules->replace_count;
         return add_replace(rules, from ? from : "\xE2\x96\x81", " ");
     }
     return unsupported("decoder", type_of(object), "ByteLevel, ByteFallback, Metaspace, Replace, Strip, Fuse or a Sequence of them");

@@ -9,8 +9,8 @@
 
 enum { TD_TOKEN_SPECIAL = 1, TD_TOKEN_END = 2, TD_TOKEN_BYTE = 4 /* one raw byte of a SentencePiece vocabulary */ };
 
-/* What the decoder takes off the very start of the text. */
-typedef enum { TD_START_KEEP, TD_START_ONE_SPACE, TD_START_ALL_SPACES } td_start_rule;
+/* What the decoder takes off the very start of the text; MARKS: every mark of a space in the first token, but no space that is its own. */
+typedef enum { TD_START_KEEP, TD_START_ONE_SPACE, TD_START_NO_MARKS } td_start_rule;
 
 typedef struct { uint32_t at, bytes; } td_span;
 
@@ -25,6 +25,7 @@ struct td_tokenizer {
     uint8_t *flags;           /* [size] TD_TOKEN_... */
     td_buffer decoded;        /* pool of decoded bytes */
     td_span *spans;           /* [size] into decoded */
+    td_span *first;           /* [size] the same for a token that begins the text; NULL unless start_rule is TD_START_NO_MARKS */
     int bytes_max;
     td_start_rule start_rule;
     bool join_with_space;     /* no decoder: tokens are joined by spaces, as the reference does */
@@ -42,6 +43,7 @@ typedef struct {
     bool byte_tokens;         /* <0xXX> is one byte */
     struct { const char *from, *to; size_t from_bytes, to_bytes; } replace[4];
     int replace_count;
+    int mark;                 /* with TD_START_NO_MARKS: the replacement whose 'from' is dropped in the first token */
 } td_decode_rules;
 
 /* Fills size, flags (kept when already allocated), spans and decoded. */

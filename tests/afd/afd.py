@@ -68,8 +68,8 @@ class Room:
             command += ["--ffn", ",".join(w.address for w in workers), "--secret-file", self.secret]
         return subprocess.run([*command, *options], capture_output=True, timeout=timeout, cwd=SOURCE, preexec_fn=die_with_parent, env={**os.environ, **(env or {})})
 
-    def streams(self, workers, count=4, micro_batches=2, tokens=60, options=(), prefix=(), env=None):
-        return Streams(self, workers, count, micro_batches, tokens, options, prefix, env)
+    def streams(self, workers, count=4, micro_batches=2, tokens=60, options=(), prefix=(), env=None, model=MODEL):
+        return Streams(self, workers, count, micro_batches, tokens, options, prefix, env, model)
 
     def workers_verb(self, of, *options, prefix=()):
         return subprocess.run([*prefix, BINARY, "workers", "--of", of, "--secret-file", self.secret, *options], capture_output=True, text=True, timeout=20, cwd=SOURCE)
@@ -110,9 +110,9 @@ class Worker:
 
 
 class Streams:
-    def __init__(self, room, workers, count, micro_batches, tokens, options, prefix, env):
+    def __init__(self, room, workers, count, micro_batches, tokens, options, prefix, env, model):
         self.control = f"127.0.0.1:{free_port()}"
-        command = [*prefix, STREAMS, MODEL, ",".join(w.address for w in workers), room.secret, str(count), str(micro_batches), str(tokens), "control=" + self.control, *options]
+        command = [*prefix, STREAMS, model, ",".join(w.address for w in workers), room.secret, str(count), str(micro_batches), str(tokens), "control=" + self.control, *options]
         self.log = tempfile.TemporaryFile(dir=room.folder.name)
         self.process = room.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env={**os.environ, **(env or {})})
         line = self.process.stdout.readline()

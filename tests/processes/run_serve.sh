@@ -5,6 +5,7 @@ here=$(dirname "$0")/../serve
 python=${TD_PYTHON:-python3}
 fake=${TD_BINARY%/tandem}/tests/serve/serve_fake
 "$python" "$here/clients_test.py" "$fake"
+"$python" "$here/sessions_test.py" "$fake" --described
 "$python" "$here/metrics_test.py" "$fake" "$TD_BINARY" --package
 "$python" "$here/schema_test.py" "$fake" 90
 "$python" "$here/page_test.py" "$fake"

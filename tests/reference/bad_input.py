@@ -21,6 +21,9 @@ import tempfile
 
 import bad_models
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "processes"))
+from refusal import one_sentence
+
 SECONDS, MEMORY_MB = 10, 700
 LINES = pathlib.Path(__file__).resolve().parent.parent / "data" / "bad_command_lines.txt"
 SIGNALS_SEEN = "died of signal"
@@ -47,22 +50,6 @@ def run(binary, arguments, stdin=None, cwd=None, before_exec=None):
         return Outcome(None, b"", b"", 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # the largest child so far: a rise shows a new largest
     return Outcome(r.returncode, r.stdout, r.stderr, after / 1024 if after > before else 0)
-
-
-def one_sentence(err):
-    """None, or what is wrong with stderr of a refusal."""
-    try:
-        text = err.decode("utf-8")
-    except UnicodeDecodeError:
-        return "stderr is not UTF-8"
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) != 1:
-        return f"expected one sentence on stderr, found {len(lines)} lines: {text[:300]!r}"
-    if not lines[0].startswith("tandem: ") or not 15 < len(lines[0]) < 600:
-        return f"expected 'tandem: ' and a sentence of at most 600 bytes, found {len(lines[0])} bytes: {lines[0][:300]!r}"
-    if any(ord(c) < 32 for c in lines[0]):
-        return f"control characters in {lines[0][:300]!r}"
-    return None
 
 
 def judge(o, must_fail, must_pass, names, quiet_out, sanitized):

@@ -233,6 +233,7 @@ CASES = {
     "deepseek_v3-plain": (deepseek_v3, None, dict(rope_scaling=None, q_lora_rank=None, norm_topk_prob=False, n_group=1, topk_group=1, n_shared_experts=2), "f32", 1),
     "deepseek_v3-mtp": (deepseek_v3, None, dict(num_nextn_predict_layers=1), "bf16", 2),
     "deepseek_v3-fp8": (deepseek_v3, F8_MLA, {}, "fp8", 2),
+    "deepseek_v3-wide-fp8": (deepseek_v3, dict(F8_MLA, num_attention_heads=3, num_key_value_heads=3, qk_nope_head_dim=128, v_head_dim=256), {}, "fp8", 1),
     "deepseek_v3-q": (deepseek_v3, dict(Q_MLA, q_lora_rank=64), {}, "f32", 1),
     "deepseek_v3-k": (deepseek_v3, dict(K_MLA, q_lora_rank=256), {}, "f32", 1),
 }

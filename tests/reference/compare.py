@@ -175,6 +175,13 @@ def gguf(table, binary, case, scratch):
         same_bytes(table, binary, case, "the same, split", split, got)
     if "kv_lora_rank" in c:
         compare(table, binary, case, "GGUF by convention, attn_kv_b", gguf_models.write(case.path, scratch / "old.gguf", old_mla=True), case.want, EXACT)
+        if case.name.endswith("-q"):
+            old = gguf_models.write(case.path, scratch / "old-q8.gguf", lambda number, name, x: "Q8_0" if x.shape[-1] % 32 == 0 and "ffn_gate_inp" not in name else "F32", old_mla=True)
+            first, said = binary.logits(old, case.ids)
+            if first is None:
+                table.failed(case.name, "GGUF, attn_kv_b as q8_0", said)
+            else:
+                same_bytes(table, binary, case, "GGUF, attn_kv_b as q8_0, packed", old, first, "--layout", "packed")
     out, back = scratch / "converted.gguf", scratch / "back"
     said = binary.run("convert", case.path, out)
     if said:
@@ -266,6 +273,13 @@ def quantised(table, binary, case, scratch, seed):
             same_bytes(table, binary, case, on_load, case.path, got, "--quant", kind)
         same_bytes(table, binary, case, f"{kind}, chunk 3, 1 thread", out, got, "--prefill-chunk", 3, "--threads", 1)
         same_bytes(table, binary, case, f"{kind}, plain kernels", out, got, "--isa", "ref")
+        same_bytes(table, binary, case, f"{kind}, packed", out, got, "--layout", "packed")
+        same_bytes(table, binary, case, f"{kind}, packed, chunk 5, plain kernels", out, got, "--layout", "packed", "--prefill-chunk", 5, "--isa", "ref")
+        loaded, said = binary.logits(case.path, case.ids, "--quant", kind)
+        if loaded is None:
+            table.failed(case.name, on_load, said)
+        else:
+            same_bytes(table, binary, case, f"{on_load}, packed", case.path, loaded, "--quant", kind, "--layout", "packed")
 
 
 def run_case(table, binary, name, a, scratch):

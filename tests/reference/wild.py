@@ -269,6 +269,7 @@ class Checker:
 
     def through_gguf(self, model, ids, want):
         out, back = self.scratch / "c.gguf", self.scratch / "back"
+        out.unlink(missing_ok=True)
         said = self.run("convert", model.path, out)
         if said and "GGUF files of deepseek2 have no key" in said:
             self.check(model, "convert refused", None)

@@ -1,6 +1,7 @@
 /* matmul.c - the definition of the matrix products: one weight row at a time, unpacked by tensor/, then one dot a row of activations. */
 #include "kernel/ref/ref.h"
 #include "tensor/kquant.h"
+#include "tensor/pack.h"
 
 TD_REF_BODY matmul_float(const td_matmul_job *job)
 {
@@ -25,6 +26,14 @@ TD_REF_BODY matmul_float(const td_matmul_job *job)
 }
 TD_REF_FUNCTION(td_ref_matmul_float, matmul_float, td_matmul_job)
 
+/* Block j of weight row o, through `copy` where rows lie interleaved. */
+static const uint8_t *block_of(const td_tensor *w, int64_t o, int64_t j, uint8_t copy[sizeof(td_q6k_block)])
+{
+    if (!w->packed) return (const uint8_t *)w->data + (size_t)o * td_dtype_row_bytes(w->type, w->shape[1]) + j * td_dtype_block_bytes(w->type);
+    td_pack_read(w, o, j, copy);
+    return copy;
+}
+
 static uint16_t half_at(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
 /* Q8_0 and Q4_0. */
@@ -32,14 +41,13 @@ TD_REF_BODY matmul_q8(const td_matmul_job *job)
 {
     const td_tensor *w = job->w;
     int64_t k = w->shape[1];
-    size_t row_bytes = td_dtype_row_bytes(w->type, k);
-    int block_bytes = td_dtype_block_bytes(w->type);
+    uint8_t copy[sizeof(td_q6k_block)];
     for (int64_t o = job->out_begin; o < job->out_end; o++) {
         for (int r = 0; r < job->rows; r++) {
             const td_q8 *x = ref_row(job, r);
-            const uint8_t *b = (const uint8_t *)w->data + (size_t)o * row_bytes;
             float total = 0;
-            for (int64_t j = 0; j < k / TD_Q_BLOCK; j++, b += block_bytes) {
+            for (int64_t j = 0; j < k / TD_Q_BLOCK; j++) {
+                const uint8_t *b = block_of(w, o, j, copy);
                 int32_t isum = 0;
                 for (int i = 0; i < TD_Q_BLOCK; i++) {
                     int q = w->type == TD_Q8_0 ? (int8_t)b[2 + i] : (b[2 + i % 16] >> (i / 16 * 4) & 15) - 8;
@@ -75,17 +83,15 @@ TD_REF_BODY matmul_kquant(const td_matmul_job *job)
 {
     const td_tensor *w = job->w;
     int64_t k = w->shape[1];
-    size_t row_bytes = td_dtype_row_bytes(w->type, k);
-    int block_bytes = td_dtype_block_bytes(w->type);
-    uint8_t q[TD_QK_BLOCK];
+    uint8_t q[TD_QK_BLOCK], copy[sizeof(td_q6k_block)];
     for (int64_t o = job->out_begin; o < job->out_end; o++) {
-        const uint8_t *row = (const uint8_t *)w->data + (size_t)o * row_bytes;
         for (int r = 0; r < job->rows; r++) job->y[r * job->y_stride + o] = 0;
         for (int64_t j = 0; j < k / TD_QK_BLOCK; j++) {
-            td_kquant_unpack(w->type, row + j * block_bytes, q);
+            const uint8_t *b = block_of(w, o, j, copy);
+            td_kquant_unpack(w->type, b, q);
             for (int r = 0; r < job->rows; r++) {
                 float *y = &job->y[r * job->y_stride + o];
-                *y = kquant_block(w->type, row + j * block_bytes, q, (const td_q8k *)ref_row(job, r) + j, *y);
+                *y = kquant_block(w->type, b, q, (const td_q8k *)ref_row(job, r) + j, *y);
             }
         }
     }

@@ -60,5 +60,8 @@ void td_ref_add_scaled(float *y, const float *x, float s, int64_t n);
 void td_ref_softmax(float *x, int64_t n);
 void td_ref_rope(float *x, const float *cos, const float *sin, int n_rot, bool neox);
 int64_t td_ref_argmax(const float *x, int64_t n);
+uint32_t td_ref_read(const void *data, size_t bytes);
+double td_ref_peak_f32(int64_t rounds, float *sink);
+double td_ref_peak_int8(int64_t rounds, float *sink);
 
 #endif

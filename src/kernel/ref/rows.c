@@ -141,5 +141,6 @@ const td_kernel td_kernel_ref = {
         [TD_Q4_K] = td_ref_matmul_kquant, [TD_Q5_K] = td_ref_matmul_kquant, [TD_Q6_K] = td_ref_matmul_kquant},
     .quantise_q8 = td_ref_quantise_q8, .quantise_q8k = td_ref_quantise_q8k, .rmsnorm = td_ref_rmsnorm, .silu_mul = td_ref_silu_mul, .add = td_ref_add,
     .add_scaled = td_ref_add_scaled, .softmax = td_ref_softmax, .rope = td_ref_rope, .attention_part = td_ref_attention_part,
-    .attention_merge = td_ref_attention_merge, .store_row = td_quantise_row, .argmax = td_ref_argmax,
+    .attention_merge = td_ref_attention_merge, .store_row = td_quantise_row, .argmax = td_ref_argmax, .read = td_ref_read,
+    .peak_f32 = td_ref_peak_f32, .peak_int8 = td_ref_peak_int8,
 };

@@ -19,8 +19,8 @@ typedef struct {
     float tail[GEMV_OUTS][TD_LANES]; /* the last n % 16 weights, filled up with zeros */
 } weights;
 
-/* Dots of OUTS weight rows with ROWS rows of x over a K block of n elements: sums[r * OUTS + o]. */
-INLINE void tile(const td_dtype type, const weights *w, const float *const *x, int n, const int OUTS, const int ROWS, float *sums)
+/* Dots of OUTS weight rows with ROWS rows of x over a K block of n elements: sums[r * OUTS + o]. next: weights to bring nearer meanwhile, or NULL. */
+INLINE void tile(const td_dtype type, const weights *w, const float *const *x, int n, fetch *next, const int OUTS, const int ROWS, float *sums)
 {
     F acc[HALVES][TILE_ROWS][GEMV_OUTS], lane[GEMV_OUTS];
     UNROLL for (int h = 0; h < HALVES; h++) {
@@ -28,6 +28,7 @@ INLINE void tile(const td_dtype type, const weights *w, const float *const *x, i
             UNROLL for (int o = 0; o < OUTS; o++) acc[h][r][o] = f_zero();
         int k = h * WIDTH;
         for (; k + TD_LANES - h * WIDTH <= n; k += TD_LANES) {
+            if (next && h == 0) fetch_some(next);
             UNROLL for (int o = 0; o < OUTS; o++) {
                 lane[o] = f_load_as(type, w->row[o], k);
                 if (type == TD_F8_E4M3) lane[o] = f_mul(lane[o], f_set(w->scale[o][k / TD_F8_BLOCK]));
@@ -101,13 +102,22 @@ INLINE void put(const td_matmul_job *job, int first_row, int64_t out, bool first
 /* ---- few rows ---------------------------------------------------------------------------------------------------------------------------- */
 
 /* OUTS outputs and one K block with ROWS rows. */
-INLINE void direct_tile(const td_matmul_job *job, const td_dtype type, const weights *w, int first_row, int64_t out, int64_t begin, int n, const int OUTS, const int ROWS)
+INLINE void direct_tile(const td_matmul_job *job, const td_dtype type, const weights *w, int first_row, int64_t out, int64_t begin, int n, fetch *next, const int OUTS, const int ROWS)
 {
     float sums[GEMV_OUTS * TILE_ROWS];
     const float *x[TILE_ROWS];
     for (int r = 0; r < ROWS; r++) x[r] = (const float *)row_of(job, first_row + r) + begin;
-    tile(type, w, x, n, OUTS, ROWS, sums);
+    tile(type, w, x, n, next, OUTS, ROWS, sums);
     put(job, first_row, out, begin == 0, OUTS, ROWS, sums);
+}
+
+/* The weights that are read after K = begin of OUTS outputs from out on, n elements. */
+INLINE fetch fetch_next(const td_matmul_job *job, const td_dtype type, int64_t out, int64_t begin, int n, const int OUTS)
+{
+    int64_t k = job->w->shape[1], element = (int64_t)td_dtype_row_bytes(type, 1);
+    if (begin + n >= k) out += OUTS, begin = 0;
+    else begin += n;
+    return fetch_plan((const char *)job->w->data + (out * k + begin) * element, TD_MIN(OUTS, job->out_end - out), TD_MIN(k - begin, TD_K_BLOCK) * element, k * element, TD_MAX(n / TD_LANES, 1));
 }
 
 /* With more rows than a tile has, the later tiles find the weights in L1. */
@@ -119,9 +129,10 @@ INLINE void direct(const td_matmul_job *job, const td_dtype type, const int OUTS
         for (int64_t begin = 0; begin < k; begin += TD_K_BLOCK) {
             int n = (int)TD_MIN(k - begin, TD_K_BLOCK), r = 0;
             point(job, type, out, begin, n, OUTS, &w);
+            fetch next = fetch_next(job, type, out, begin, n, OUTS);
             if (OUTS == TILE_OUTS)
-                for (; r + TILE_ROWS <= job->rows; r += TILE_ROWS) direct_tile(job, type, &w, r, out, begin, n, OUTS, TILE_ROWS);
-            if (LAST) direct_tile(job, type, &w, r, out, begin, n, OUTS, LAST);
+                for (; r + TILE_ROWS <= job->rows; r += TILE_ROWS) direct_tile(job, type, &w, r, out, begin, n, &next, OUTS, TILE_ROWS);
+            if (LAST) direct_tile(job, type, &w, r, out, begin, n, &next, OUTS, LAST);
         }
     }
 }
@@ -182,7 +193,7 @@ INLINE void panel_tile(const td_matmul_job *job, panel *p, int first_row, int64_
             if (p->n % TD_LANES != 0) memcpy(w.tail[i], (const float *)w.row[i] + p->n / TD_LANES * TD_LANES, sizeof w.tail[i]);
         }
         fetch_some(&p->next);
-        tile(TD_F32, &w, x, p->n, TILE_OUTS, ROWS, sums);
+        tile(TD_F32, &w, x, p->n, NULL, TILE_OUTS, ROWS, sums);
         put(job, first_row, out + o, begin == 0, TILE_OUTS, ROWS, sums);
     }
 }

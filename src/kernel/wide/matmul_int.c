@@ -1,8 +1,10 @@
 /*
  * matmul_int.c - products with Q8_0, Q4_0 and k-quants. Lanes are outputs: the blocks of WIDTH outputs are transposed so that one vector holds four neighbouring k of each,
  * and multiplied with four broadcast bytes of each row of activations. Scales come in once per block and output, as kernel.h orders.
- * Few rows: transposed and used at once. Many rows: a panel of weights (128 outputs x CHUNK of K) is transposed once and stays in L2, and tiles of two vectors of outputs
- * times some rows run over it while the next panel's weights are fetched ahead.
+ * Up to DIRECT_ROWS rows: transposed and used at once, from registers. More: a panel of weights (128 outputs x CHUNK of K) is transposed once and stays in L2, and tiles of
+ * two vectors of outputs times some rows run over it while the next panel's weights are fetched ahead, some cache lines a block: more at once would hold all fill buffers and
+ * wait. Packed weights (tensor/pack.h) need no transposing and are one stream: up to PACKED_ROWS rows they are used straight from where they lie, in several passes.
+ * Where one ends and the other begins is measured (bench/bench_kernel.c).
  *
  * Weights are made unsigned (Q8_0: +128, Q4_0: 0..15, Q6_K: 0..63) and the offset is taken off with the activations' sums, except that without VNNI Q8_0 goes as int16
  * pairs, because unsigned bytes times signed bytes would saturate in pairs.
@@ -15,9 +17,9 @@
 #define DPBUSD(acc, u, s) (acc)
 #endif
 #if defined(__AVX512F__)
-enum { TILE_ROWS = 6 };
+enum { TILE_ROWS = 6, DIRECT_ROWS = 12, DIRECT_ROWS_K = 6, PACKED_ROWS = VNNI ? 24 : 16, PACKED_ROWS_K = 8 };
 #else
-enum { TILE_ROWS = 3 };
+enum { TILE_ROWS = 3, DIRECT_ROWS = 6, DIRECT_ROWS_K = 6, PACKED_ROWS = 6, PACKED_ROWS_K = 6 };
 #endif
 enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 128, GROUPS = PANEL_OUTS / GROUP, CHUNK = 1024, CHUNK_WORDS = 512, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
 
@@ -43,12 +45,12 @@ typedef struct {
 INLINE void put_column(uint8_t *q, int column, int half, I v) { i_store(q + ((size_t)column * VECS + (size_t)half) * sizeof(I), v); }
 
 /* GROUP outputs from out on, K from begin on for n elements. Outputs past the end repeat the last one. */
-INLINE void unpack_group(const td_matmul_job *job, const td_dtype type, int64_t out, int64_t begin, int n, panel *p, int group)
+INLINE void unpack_group(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int64_t begin, int n, panel *p, int group)
 {
     const int block = td_act_kind_of(type) == TD_ACT_Q8 ? TD_Q_BLOCK : TD_QK_BLOCK;
     const size_t bytes = (size_t)block_bytes(type);
     const uint8_t *rows[GROUP];
-    point(job, type, out, begin, GROUP, rows);
+    point(job, type, packed, out, begin, GROUP, rows);
     uint8_t *q = p->q[group];
     for (int b = 0; b < n / block; b++) {
         size_t at = (size_t)b * bytes;
@@ -56,8 +58,8 @@ INLINE void unpack_group(const td_matmul_job *job, const td_dtype type, int64_t 
             const uint8_t *const *own = rows + h * WIDTH;
             I w[8], second[8];
             if (block == TD_Q_BLOCK) {
-                q8_columns(type, own, at, w);
-                p->s.d[group][b][h] = halves_of(own, at);
+                q8_columns(type, packed, own, at, w);
+                p->s.d[group][b][h] = halves_of(packed, own, at);
                 UNROLL for (int i = 0; i < 8; i++) {
                     if (type == TD_Q8_0 && !VNNI) { /* bytes 0 and 2, then 1 and 3 of the four */
                         put_column(q, i, h, i_sar16(i_shl16(w[i], 8), 8));
@@ -68,9 +70,9 @@ INLINE void unpack_group(const td_matmul_job *job, const td_dtype type, int64_t 
                 }
                 continue;
             }
-            scales_of(type, own, at, &p->s.super[group][b][h]);
+            scales_of(type, packed, own, at, &p->s.super[group][b][h]);
             UNROLL for (int g = 0; g < 4; g++) {
-                pair_columns(type, own, at, g, w, second);
+                pair_columns(type, packed, own, at, g, w, second);
                 UNROLL for (int i = 0; i < 8; i++) put_column(q, first_of_pair(type, g) * 8 + i, h, w[i]), put_column(q, second_of_pair(type, g) * 8 + i, h, second[i]);
             }
         }
@@ -83,13 +85,14 @@ INLINE void unpack_group(const td_matmul_job *job, const td_dtype type, int64_t 
 INLINE I weights_at(const uint8_t *q, int column, int half) { return i_load(q + ((size_t)column * VECS + (size_t)half) * sizeof(I)); }
 
 /* Adds the blocks of one group to the totals of ROWS rows. */
-INLINE void tile_q8(const td_dtype type, const panel *p, int group, const x_tile *x, int blocks, const int ROWS, F total[TILE_ROWS][VECS])
+INLINE void tile_q8(const td_dtype type, panel *p, int group, const x_tile *x, int blocks, const int ROWS, F total[TILE_ROWS][VECS])
 {
     const uint8_t *q = p->q[group];
     const bool words = type == TD_Q8_0 && !VNNI;
     const int COLUMNS = words ? 16 : 8;
     for (int b = 0; b < blocks; b++, q += (words ? 64 : 32) * GROUP) {
         I acc[TILE_ROWS][VECS];
+        fetch_some(&p->next);
         UNROLL for (int r = 0; r < ROWS; r++)
             UNROLL for (int h = 0; h < VECS; h++) acc[r][h] = VNNI ? i_set(x->offset[b][r]) : i_zero();
         UNROLL for (int j = 0; j < COLUMNS; j++) {
@@ -122,7 +125,7 @@ INLINE int span_of(const td_dtype type) { return VNNI ? (type == TD_Q6_K ? 4 : 8
 INLINE I scale_at(const td_dtype type, const super_scales *s, int sub, int column) { return s->scale[type == TD_Q6_K ? 2 * sub + column / 4 : sub]; }
 INLINE I scaled(I dot, I scale) { return VNNI ? i_mul(dot, scale) : i_madd(dot, scale); }
 
-INLINE void tile_kquant(const td_dtype type, const panel *p, int group, const x_tile *x, int blocks, const int ROWS, F total[TILE_ROWS][VECS])
+INLINE void tile_kquant(const td_dtype type, panel *p, int group, const x_tile *x, int blocks, const int ROWS, F total[TILE_ROWS][VECS])
 {
     const int SPAN = span_of(type), PAIRS = type == TD_Q6_K ? 8 : 4;
     for (int b = 0; b < blocks; b++) {
@@ -132,6 +135,7 @@ INLINE void tile_kquant(const td_dtype type, const panel *p, int group, const x_
             UNROLL for (int h = 0; h < VECS; h++) acc[r][h] = i_zero();
         for (int sub = 0; sub < 8; sub++) {
             const uint8_t *q = p->q[group] + (size_t)(b * 8 + sub) * 32 * GROUP;
+            fetch_some(&p->next);
             UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
                 I dot[TILE_ROWS][VECS];
                 UNROLL for (int j = begin; j < begin + SPAN; j++) {
@@ -184,38 +188,38 @@ INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
 }
 
 /* WIDTH weight rows are read in turn, in pieces shorter than a cache line, which the hardware fetches too late: so the next WIDTH rows come into L2 meanwhile, in the order in
- * which they lie. */
-INLINE fetch fetch_next(const td_matmul_job *job, const td_dtype type, int64_t out, int64_t blocks)
+ * which they lie. Packed: the next group of sixteen, or a part of it as large as what is read now. */
+INLINE fetch fetch_next(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int64_t blocks)
 {
     int64_t row_bytes = (int64_t)td_dtype_row_bytes(type, job->w->shape[1]);
+    if (packed) return fetch_plan((const char *)job->w->data + (out + TD_PACK_ROWS) * row_bytes, TD_MIN(WIDTH, job->out_end - out - TD_PACK_ROWS), row_bytes, row_bytes, blocks);
     return fetch_plan((const char *)job->w->data + (out + WIDTH) * row_bytes, TD_MIN(WIDTH, job->out_end - out - WIDTH), row_bytes, row_bytes, blocks);
 }
 
-INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
+/* WIDTH outputs from out on of ROWS rows from first_row on. Rows past the end repeat the last one and are not stored. */
+INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int first_row, fetch *next, const int ROWS)
 {
     int64_t blocks = job->w->shape[1] / TD_Q_BLOCK;
     const uint8_t *rows[WIDTH];
-    const td_q8 *x[TILE_ROWS];
-    for (int r = 0; r < ROWS; r++) x[r] = row_of(job, first_row + r);
-    for (int64_t out = job->out_begin; out < job->out_end; out += WIDTH) {
-        F total[TILE_ROWS];
-        UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
-        point(job, type, out, 0, WIDTH, rows);
-        fetch next = fetch_next(job, type, out, blocks);
-        const I distance = distances(rows);
-        for (int64_t b = 0; b < blocks; b++) {
-            size_t at = (size_t)b * (size_t)block_bytes(type);
-            fetch_some(&next);
-            I w[8];
-            q8_columns(type, rows, at, w);
-            F d = halves_at(rows, distance, at);
-            UNROLL for (int r = 0; r < ROWS; r++) {
-                I sum = i_set(x[r][b].sum), offset = type == TD_Q4_0 ? i_shl(sum, 3) : VNNI ? i_shl(sum, 7) : i_zero();
-                total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, i_sub(i_zero(), offset))), f_mul(d, f_set(x[r][b].d)), total[r]);
-            }
+    const td_q8 *x[DIRECT_ROWS];
+    F total[DIRECT_ROWS];
+    for (int r = 0; r < ROWS; r++) x[r] = row_of(job, TD_MIN(first_row + r, job->rows - 1));
+    UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
+    point(job, type, packed, out, 0, WIDTH, rows);
+    const I distance = distances(packed, rows);
+    for (int64_t b = 0; b < blocks; b++) {
+        size_t at = (size_t)b * (size_t)block_bytes(type);
+        fetch_some(next);
+        I w[8];
+        q8_columns(type, packed, rows, at, w);
+        F d = halves_at(packed, rows, distance, at);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            I sum = i_set(x[r][b].sum), offset = type == TD_Q4_0 ? i_shl(sum, 3) : VNNI ? i_shl(sum, 7) : i_zero();
+            total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, i_sub(i_zero(), offset))), f_mul(d, f_set(x[r][b].d)), total[r]);
         }
-        for (int r = 0; r < ROWS; r++) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
     }
+    UNROLL for (int r = 0; r < ROWS; r++)
+        if (first_row + r < job->rows) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
 }
 
 /* acc + scaled dots of one sub-block. */
@@ -234,65 +238,42 @@ INLINE I sub_block(const td_dtype type, const I w[8], const int8_t *q, const sup
     return acc;
 }
 
-INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
+INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int first_row, fetch *next, const int ROWS)
 {
     int64_t blocks = job->w->shape[1] / TD_QK_BLOCK;
     const int PAIRS = type == TD_Q6_K ? 8 : 4;
     const uint8_t *rows[WIDTH];
-    const td_q8k *x[TILE_ROWS];
-    for (int r = 0; r < ROWS; r++) x[r] = row_of(job, first_row + r);
-    for (int64_t out = job->out_begin; out < job->out_end; out += WIDTH) {
-        F total[TILE_ROWS];
-        UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
-        point(job, type, out, 0, WIDTH, rows);
-        fetch next = fetch_next(job, type, out, blocks);
-        for (int64_t b = 0; b < blocks; b++) {
-            size_t at = (size_t)b * (size_t)block_bytes(type);
-            fetch_some(&next);
-            super_scales s;
-            I acc[TILE_ROWS], first[8], second[8];
-            scales_of(type, rows, at, &s);
-            UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_zero();
-            UNROLL for (int g = 0; g < 4; g++) {
-                int a = first_of_pair(type, g), c = second_of_pair(type, g);
-                pair_columns(type, rows, at, g, first, second);
-                UNROLL for (int r = 0; r < ROWS; r++) acc[r] = sub_block(type, second, x[r][b].q + 32 * c, &s, c, sub_block(type, first, x[r][b].q + 32 * a, &s, a, acc[r]));
-            }
-            UNROLL for (int r = 0; r < ROWS; r++) {
-                F dx = f_set(x[r][b].d);
-                I low = i_zero();
-                __m128i sums = _mm_hadd_epi16(_mm_loadu_si128((const void *)x[r][b].sums), _mm_loadu_si128((const void *)(x[r][b].sums + 8)));
-                int32_t pairs[4];
-                _mm_storeu_si128((void *)pairs, sums);
-                UNROLL for (int j = 0; j < PAIRS; j++) low = i_add(low, i_madd(s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j])));
-                if (type == TD_Q6_K) acc[r] = i_sub(acc[r], i_shl(low, 5));
-                total[r] = f_fma(f_of_i(acc[r]), f_mul(s.d, dx), total[r]);
-                if (type != TD_Q6_K) total[r] = f_fnma(f_of_i(low), f_mul(s.dmin, dx), total[r]);
-            }
+    const td_q8k *x[DIRECT_ROWS_K];
+    F total[DIRECT_ROWS_K];
+    for (int r = 0; r < ROWS; r++) x[r] = row_of(job, TD_MIN(first_row + r, job->rows - 1));
+    UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_zero();
+    point(job, type, packed, out, 0, WIDTH, rows);
+    for (int64_t b = 0; b < blocks; b++) {
+        size_t at = (size_t)b * (size_t)block_bytes(type);
+        fetch_some(next);
+        super_scales s;
+        I acc[DIRECT_ROWS_K], first[8], second[8];
+        scales_of(type, packed, rows, at, &s);
+        UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_zero();
+        UNROLL for (int g = 0; g < 4; g++) {
+            int a = first_of_pair(type, g), c = second_of_pair(type, g);
+            pair_columns(type, packed, rows, at, g, first, second);
+            UNROLL for (int r = 0; r < ROWS; r++) acc[r] = sub_block(type, second, x[r][b].q + 32 * c, &s, c, sub_block(type, first, x[r][b].q + 32 * a, &s, a, acc[r]));
         }
-        for (int r = 0; r < ROWS; r++) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            F dx = f_set(x[r][b].d);
+            I low = i_zero();
+            __m128i sums = _mm_hadd_epi16(_mm_loadu_si128((const void *)x[r][b].sums), _mm_loadu_si128((const void *)(x[r][b].sums + 8)));
+            int32_t pairs[4];
+            _mm_storeu_si128((void *)pairs, sums);
+            UNROLL for (int j = 0; j < PAIRS; j++) low = i_add(low, i_madd(s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j])));
+            if (type == TD_Q6_K) acc[r] = i_sub(acc[r], i_shl(low, 5));
+            total[r] = f_fma(f_of_i(acc[r]), f_mul(s.d, dx), total[r]);
+            if (type != TD_Q6_K) total[r] = f_fnma(f_of_i(low), f_mul(s.dmin, dx), total[r]);
+        }
     }
-}
-
-INLINE void direct(const td_matmul_job *job, const td_dtype type, int first_row, const int ROWS)
-{
-    if (td_act_kind_of(type) == TD_ACT_Q8) direct_q8(job, type, first_row, ROWS);
-    else direct_kquant(job, type, first_row, ROWS);
-}
-
-INLINE void direct_rows(const td_matmul_job *job, const td_dtype type)
-{
-    switch (job->rows) {
-    case 1: direct(job, type, 0, 1); break;
-    case 2: direct(job, type, 0, 2); break;
-    case 3: direct(job, type, 0, 3); break;
-#if defined(__AVX512F__)
-    case 4: direct(job, type, 0, 4); break;
-    case 5: direct(job, type, 0, 5); break;
-    case 6: direct(job, type, 0, 6); break;
-#endif
-    default: break;
-    }
+    UNROLL for (int r = 0; r < ROWS; r++)
+        if (first_row + r < job->rows) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
 }
 
 /* ---- the loops around them --------------------------------------------------------------------------------------------------------------- */
@@ -333,7 +314,6 @@ INLINE void panel_tile(const td_matmul_job *job, const td_dtype type, panel *p, 
         int64_t left = job->out_end - out - g * GROUP;
         UNROLL for (int r = 0; r < ROWS; r++)
             UNROLL for (int h = 0; h < VECS; h++) total[r][h] = begin == 0 ? f_zero() : f_load_n(y + r * job->y_stride + h * WIDTH, left - h * WIDTH);
-        fetch_some(&p->next);
         if (td_act_kind_of(type) == TD_ACT_Q8) tile_q8(type, p, g, &x, n / TD_Q_BLOCK, ROWS, total);
         else tile_kquant(type, p, g, &x, n / TD_QK_BLOCK, ROWS, total);
         UNROLL for (int r = 0; r < ROWS; r++)
@@ -341,51 +321,85 @@ INLINE void panel_tile(const td_matmul_job *job, const td_dtype type, panel *p, 
     }
 }
 
-INLINE void panel_rows(const td_matmul_job *job, const td_dtype type, panel *p, int64_t out, int64_t begin, int n)
+/* ---- the functions of a type: separate ones, because compilers' time grows faster than a function does ------------------------------------- */
+
+typedef void direct_fn(const td_matmul_job *job, int64_t out, int first_row, fetch *next);
+typedef void unpack_fn(const td_matmul_job *job, int64_t out, int64_t begin, int n, panel *p, int group);
+typedef void tile_fn(const td_matmul_job *job, panel *p, int first_row, int64_t out, int64_t begin, int n);
+
+typedef struct {
+    direct_fn *direct[2][DIRECT_ROWS + 1]; /* [packed][rows of the pass] */
+    unpack_fn *unpack[2];
+    tile_fn *tile[TILE_ROWS + 1];
+} functions;
+
+/* All rows in equal passes; the weights of a second pass are still near. */
+static void direct_rows(const td_matmul_job *job, const td_dtype type, const functions *f)
 {
-    int r = 0;
-    for (; r + TILE_ROWS <= job->rows; r += TILE_ROWS) panel_tile(job, type, p, r, out, begin, n, TILE_ROWS);
-    switch (job->rows - r) {
-    case 1: panel_tile(job, type, p, r, out, begin, n, 1); break;
-    case 2: panel_tile(job, type, p, r, out, begin, n, 2); break;
-#if defined(__AVX512F__)
-    case 3: panel_tile(job, type, p, r, out, begin, n, 3); break;
-    case 4: panel_tile(job, type, p, r, out, begin, n, 4); break;
-    case 5: panel_tile(job, type, p, r, out, begin, n, 5); break;
-#endif
-    default: break;
+    bool q8 = td_act_kind_of(type) == TD_ACT_Q8, packed = job->w->packed;
+    int most = q8 ? DIRECT_ROWS : DIRECT_ROWS_K, passes = (job->rows + most - 1) / most, each = (job->rows + passes - 1) / passes;
+    int64_t blocks = job->w->shape[1] / (q8 ? TD_Q_BLOCK : TD_QK_BLOCK);
+    for (int64_t out = job->out_begin; out < job->out_end; out += WIDTH) {
+        fetch next = fetch_next(job, type, packed, out, blocks * passes);
+        for (int r = 0; r < job->rows; r += each) f->direct[packed][TD_MIN(each, job->rows - r)](job, out, r, &next);
     }
 }
 
-INLINE void matmul(const td_matmul_job *job, const td_dtype type)
+static void product(const td_matmul_job *job, const td_dtype type, const functions *f)
 {
     const int chunk = type == TD_Q8_0 && !VNNI ? CHUNK_WORDS : CHUNK;
-    int64_t k = job->w->shape[1], row_bytes = (int64_t)td_dtype_row_bytes(type, k);
-    if (job->rows <= TILE_ROWS) {
-        direct_rows(job, type);
+    const int64_t k = job->w->shape[1];
+    const bool q8 = td_act_kind_of(type) == TD_ACT_Q8, packed = job->w->packed;
+    if (job->rows == 0) return;
+    if (job->rows <= (packed ? (q8 ? PACKED_ROWS : PACKED_ROWS_K) : q8 ? DIRECT_ROWS : DIRECT_ROWS_K)) {
+        direct_rows(job, type, f);
         return;
     }
     panel p;
     for (int64_t out = job->out_begin; out < job->out_end; out += PANEL_OUTS) {
         for (int64_t begin = 0; begin < k; begin += chunk) {
             int n = (int)TD_MIN(k - begin, chunk);
-            for (int g = 0; g < GROUPS && out + g * GROUP < job->out_end; g++) unpack_group(job, type, out + g * GROUP, begin, n, &p, g);
+            for (int g = 0; g < GROUPS && out + g * GROUP < job->out_end; g++) f->unpack[packed](job, out + g * GROUP, begin, n, &p, g);
             bool across = begin + n >= k; /* the next panel is of the next outputs */
             int64_t next_out = across ? out + PANEL_OUTS : out, next_begin = across ? 0 : begin + n;
-            p.next = fetch_plan((const char *)job->w->data + next_out * row_bytes + (int64_t)td_dtype_row_bytes(type, next_begin), TD_MIN(PANEL_OUTS, job->out_end - next_out),
-                (int64_t)td_dtype_row_bytes(type, TD_MIN(k - next_begin, chunk)), row_bytes, (int64_t)(job->rows + TILE_ROWS - 1) / TILE_ROWS * GROUPS);
-            panel_rows(job, type, &p, out, begin, n);
+            p.next = fetch_outs(job, type, packed, next_out, PANEL_OUTS, next_begin, (int)TD_MIN(k - next_begin, chunk), (int64_t)(job->rows + TILE_ROWS - 1) / TILE_ROWS * GROUPS * (n / TD_Q_BLOCK));
+            for (int r = 0; r < job->rows; r += TILE_ROWS) f->tile[TD_MIN(TILE_ROWS, job->rows - r)](job, &p, r, out, begin, n);
         }
     }
 }
 
-#if defined(TD_TILES)
-#define ENTRY(type) WIDE(vectors_##type) /* matmul_tiles.c has the table's entries and uses these for few rows */
+#define NOINLINE static __attribute__((noinline))
+#define DIRECT(name, type, kind, ROWS) \
+    NOINLINE void name##_packed_##ROWS(const td_matmul_job *job, int64_t out, int first_row, fetch *next) { direct_##kind(job, type, true, out, first_row, next, ROWS); } \
+    NOINLINE void name##_rows_##ROWS(const td_matmul_job *job, int64_t out, int first_row, fetch *next) { direct_##kind(job, type, false, out, first_row, next, ROWS); }
+#define TILE(name, type, ROWS) \
+    NOINLINE void name##_tile_##ROWS(const td_matmul_job *job, panel *p, int first_row, int64_t out, int64_t begin, int n) { panel_tile(job, type, p, first_row, out, begin, n, ROWS); }
+#define UNPACK(name, type) \
+    NOINLINE void name##_unpack_packed(const td_matmul_job *job, int64_t out, int64_t begin, int n, panel *p, int group) { unpack_group(job, type, true, out, begin, n, p, group); } \
+    NOINLINE void name##_unpack_rows(const td_matmul_job *job, int64_t out, int64_t begin, int n, panel *p, int group) { unpack_group(job, type, false, out, begin, n, p, group); }
+#define ENTRY(name, type, UP_TO) \
+    static const functions name = {{{UP_TO(name##_rows)}, {UP_TO(name##_packed)}}, {name##_unpack_rows, name##_unpack_packed}, {TILES(name##_tile)}}; \
+    void WIDE(matmul_##name)(const td_matmul_job *job) { product(job, type, &name); }
+
+/* There is no code for every number of rows: 5 go as 6, 7 as 8, 9 to 11 as 12, the last row computed again. */
+#define FEW(name, type, kind) DIRECT(name, type, kind, 1) DIRECT(name, type, kind, 2) DIRECT(name, type, kind, 3) DIRECT(name, type, kind, 4) DIRECT(name, type, kind, 6)
+#define UP_TO_FEW(f) NULL, f##_1, f##_2, f##_3, f##_4, f##_6, f##_6
+#if defined(__AVX512F__)
+#define MORE(name, type) DIRECT(name, type, q8, 8) DIRECT(name, type, q8, 12)
+#define UP_TO_MORE(f) UP_TO_FEW(f), f##_8, f##_8, f##_12, f##_12, f##_12, f##_12
+#define ALL_TILES(name, type) TILE(name, type, 1) TILE(name, type, 2) TILE(name, type, 3) TILE(name, type, 4) TILE(name, type, 5) TILE(name, type, 6)
+#define TILES(f) NULL, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6
 #else
-#define ENTRY(type) WIDE(matmul_##type)
+#define MORE(name, type)
+#define UP_TO_MORE(f) UP_TO_FEW(f)
+#define ALL_TILES(name, type) TILE(name, type, 1) TILE(name, type, 2) TILE(name, type, 3)
+#define TILES(f) NULL, f##_1, f##_2, f##_3
 #endif
-void ENTRY(q8_0)(const td_matmul_job *job) { matmul(job, TD_Q8_0); }
-void ENTRY(q4_0)(const td_matmul_job *job) { matmul(job, TD_Q4_0); }
-void ENTRY(q4_k)(const td_matmul_job *job) { matmul(job, TD_Q4_K); }
-void ENTRY(q5_k)(const td_matmul_job *job) { matmul(job, TD_Q5_K); }
-void ENTRY(q6_k)(const td_matmul_job *job) { matmul(job, TD_Q6_K); }
+
+#define Q8_TYPE(name, type) FEW(name, type, q8) MORE(name, type) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_MORE)
+#define KQUANT_TYPE(name, type) FEW(name, type, kquant) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_FEW)
+Q8_TYPE(q8_0, TD_Q8_0)
+Q8_TYPE(q4_0, TD_Q4_0)
+KQUANT_TYPE(q4_k, TD_Q4_K)
+KQUANT_TYPE(q5_k, TD_Q5_K)
+KQUANT_TYPE(q6_k, TD_Q6_K)

@@ -1,5 +1,4 @@
-/* peak.c - the multiply-add instructions that the tiles are made of, alone on registers: what the other files are measured against. */
-#include "kernel/wide/tiles.h"
+/* peak.c - multiply-adds of floats alone on registers, and loads alone: what the other files are measured against. peak_int.c has those of bytes. */
 #include "kernel/wide/vec.h"
 
 enum { CHAINS = 12 }; /* latency 4 or 5, two a cycle */
@@ -18,50 +17,18 @@ double WIDE(peak_f32)(int64_t rounds, float *sink)
     return (double)rounds * CHAINS * WIDTH * 2;
 }
 
-#if defined(TD_TILES)
-/* Four tile products in flight, 16 x 16 x 64 each. */
-double WIDE(peak_int8)(int64_t rounds, float *sink)
+uint32_t WIDE(read)(const void *data, size_t bytes)
 {
-    tile_shapes shapes = {.palette = 1};
-    _Alignas(64) int32_t tile[16][16] = {{(int32_t)*sink}};
-    for (int t = 0; t < 8; t++) shapes.rows[t] = 16, shapes.bytes[t] = 64;
-    rounds /= 16;
-    TILE_CONFIGURE(&shapes);
-    TILE_LOAD(0, tile, 64);
-    TILE_LOAD(1, tile, 64);
-    TILE_ZERO(2);
-    TILE_ZERO(3);
-    TILE_ZERO(4);
-    TILE_ZERO(5);
-    for (int64_t i = 0; i < rounds; i++) {
-        TILE_DOT_SS(2, 0, 1);
-        TILE_DOT_SS(3, 0, 1);
-        TILE_DOT_SS(4, 0, 1);
-        TILE_DOT_SS(5, 0, 1);
-    }
-    TILE_STORE(5, tile, 64);
-    TILE_RELEASE();
-    *sink += (float)tile[0][0];
-    return (double)rounds * 4 * 16 * 16 * 64 * 2;
+    enum { STREAMS = 8, LINE = 64, STEP = WIDTH * 4 };
+    I a[STREAMS];
+    uint32_t lanes[WIDTH], sum = 0;
+    size_t each = bytes / STREAMS;
+    UNROLL for (int s = 0; s < STREAMS; s++) a[s] = i_zero();
+    for (size_t at = 0; at < each; at += LINE)
+        UNROLL for (int s = 0; s < STREAMS; s++)
+            UNROLL for (int j = 0; j < LINE; j += STEP) a[s] = i_xor(a[s], i_load((const char *)data + (size_t)s * each + at + j));
+    UNROLL for (int s = 1; s < STREAMS; s++) a[0] = i_xor(a[0], a[s]);
+    memcpy(lanes, &a[0], sizeof lanes);
+    for (int i = 0; i < WIDTH; i++) sum ^= lanes[i];
+    return sum;
 }
-#else
-/* VNNI: u8 * s8 into int32. Else what Q4_0 and the k-quants do: u8 * s8 to int16 pairs, added as int16. */
-double WIDE(peak_int8)(int64_t rounds, float *sink)
-{
-    I a[CHAINS], b = i_set((int32_t)*sink), c = i_set((int32_t)*sink + 1);
-    UNROLL for (int j = 0; j < CHAINS; j++) a[j] = i_set(j);
-    for (int64_t i = 0; i < rounds; i++)
-        UNROLL for (int j = 0; j < CHAINS; j++) {
-#if defined(__AVX512VNNI__)
-            a[j] = _mm512_dpbusd_epi32(a[j], b, c);
-#else
-            __asm__ volatile("" : "+v"(b));
-            a[j] = i_add16(a[j], i_maddubs(b, c));
-#endif
-            __asm__ volatile("" : "+v"(a[j]));
-        }
-    UNROLL for (int j = 1; j < CHAINS; j++) a[0] = i_add(a[0], a[j]);
-    *sink += f_max_lane(f_of_i(a[0]));
-    return (double)rounds * CHAINS * WIDTH * 4 * 2;
-}
-#endif

@@ -1,4 +1,4 @@
-/* rows.c - everything that works on one row, in vectors, and the table of this instruction set. See kernel/ref/rows.c for the definitions. */
+/* rows.c - everything that works on one row, in vectors. See kernel/ref/rows.c for the definitions. */
 #include "kernel/wide/vec.h"
 
 /* ---- quantising ------------------------------------------------------------------------------------------------------------------------- */
@@ -36,7 +36,7 @@ INLINE int quantise16(const float *x, float inverse, int8_t *q)
 #endif
 }
 
-static void quantise_q8(const float *x, td_q8 *out, int64_t k)
+void WIDE(quantise_q8)(const float *x, td_q8 *out, int64_t k)
 {
     for (; k > 0; k -= 32, x += 32, out++) {
         float inverse;
@@ -45,7 +45,7 @@ static void quantise_q8(const float *x, td_q8 *out, int64_t k)
     }
 }
 
-static void quantise_q8k(const float *x, td_q8k *out, int64_t k)
+void WIDE(quantise_q8k)(const float *x, td_q8k *out, int64_t k)
 {
     for (; k > 0; k -= 256, x += 256, out++) {
         float inverse;
@@ -68,7 +68,7 @@ static void store_bf16(const float *x, uint16_t *out, int64_t n)
     for (; i < n; i++) out[i] = td_f32_to_bf16(x[i]);
 }
 
-static void store_row(td_dtype type, const float *x, void *out, int64_t n)
+void WIDE(store_row)(td_dtype type, const float *x, void *out, int64_t n)
 {
     if (type == TD_BF16) store_bf16(x, out, n);
     else td_quantise_row(type, x, out, n);
@@ -76,7 +76,7 @@ static void store_row(td_dtype type, const float *x, void *out, int64_t n)
 
 /* ---- element-wise ----------------------------------------------------------------------------------------------------------------------- */
 
-static void rmsnorm(float *y, const float *x, const float *w, int64_t n, float eps)
+void WIDE(rmsnorm)(float *y, const float *x, const float *w, int64_t n, float eps)
 {
     F acc[HALVES] = {f_zero()};
     for (int h = 0; h < HALVES; h++) acc[h] = f_zero();
@@ -92,7 +92,7 @@ static void rmsnorm(float *y, const float *x, const float *w, int64_t n, float e
     }
 }
 
-static void silu_mul(float *gate, const float *up, int64_t n, float limit)
+void WIDE(silu_mul)(float *gate, const float *up, int64_t n, float limit)
 {
     F top = f_set(limit), bottom = f_set(-limit);
     for (int64_t i = 0; i < n; i += WIDTH) {
@@ -106,17 +106,17 @@ static void silu_mul(float *gate, const float *up, int64_t n, float limit)
     }
 }
 
-static void add(float *y, const float *x, int64_t n)
+void WIDE(add)(float *y, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i += WIDTH) f_store_n(y + i, f_add(f_load_n(y + i, n - i), f_load_n(x + i, n - i)), n - i);
 }
 
-static void add_scaled(float *y, const float *x, float s, int64_t n)
+void WIDE(add_scaled)(float *y, const float *x, float s, int64_t n)
 {
     for (int64_t i = 0; i < n; i += WIDTH) f_store_n(y + i, f_fma(f_set(s), f_load_n(x + i, n - i), f_load_n(y + i, n - i)), n - i);
 }
 
-static void softmax(float *x, int64_t n)
+void WIDE(softmax)(float *x, int64_t n)
 {
     float max = -INFINITY;
     F most = f_set(-INFINITY), acc[HALVES];
@@ -147,7 +147,7 @@ static void rope_neox(float *x, const float *cos, const float *sin, int pairs)
     }
 }
 
-static void rope(float *x, const float *cos, const float *sin, int n_rot, bool neox)
+void WIDE(rope)(float *x, const float *cos, const float *sin, int n_rot, bool neox)
 {
     int pairs = n_rot / 2, i = 0;
     if (neox) {
@@ -169,7 +169,7 @@ static void rope(float *x, const float *cos, const float *sin, int n_rot, bool n
     }
 }
 
-static int64_t argmax(const float *x, int64_t n)
+int64_t WIDE(argmax)(const float *x, int64_t n)
 {
     F most = f_set(-INFINITY);
     int64_t i = 0, best = 0;
@@ -179,31 +179,3 @@ static int64_t argmax(const float *x, int64_t n)
     while (best < n && !(x[best] == max)) best++; /* -infinity throughout, NaN aside: the first that is no NaN */
     return best < n ? best : 0;
 }
-
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-#if defined(TD_TILES)
-#define TABLE td_kernel_amx
-#define NAME "amx"
-#define WHY "AMX int8 tiles, AVX-512 for the rest"
-#elif defined(__AVX512VNNI__)
-#define TABLE td_kernel_vnni
-#define NAME "avx512"
-#define WHY "AVX-512 (F, BW, DQ, VL) with VNNI int8 dot products"
-#elif defined(__AVX512F__)
-#define TABLE td_kernel_avx512
-#define NAME "avx512"
-#define WHY "AVX-512 (F, BW, DQ, VL), no VNNI"
-#else
-#define TABLE td_kernel_avx2
-#define NAME "avx2"
-#define WHY "AVX2, FMA, F16C"
-#endif
-
-const td_kernel TABLE = {
-    .name = NAME, .why = WHY,
-    .matmul = {[TD_F32] = WIDE(matmul_f32), [TD_F16] = WIDE(matmul_f16), [TD_BF16] = WIDE(matmul_bf16), [TD_F8_E4M3] = WIDE(matmul_f8),
-        [TD_Q8_0] = WIDE(matmul_q8_0), [TD_Q4_0] = WIDE(matmul_q4_0), [TD_Q4_K] = WIDE(matmul_q4_k), [TD_Q5_K] = WIDE(matmul_q5_k), [TD_Q6_K] = WIDE(matmul_q6_k)},
-    .quantise_q8 = quantise_q8, .quantise_q8k = quantise_q8k, .rmsnorm = rmsnorm, .silu_mul = silu_mul, .add = add, .add_scaled = add_scaled, .softmax = softmax, .rope = rope,
-    .attention_part = WIDE(attention_part), .attention_merge = WIDE(attention_merge), .store_row = store_row, .argmax = argmax,
-};

@@ -21,6 +21,6 @@ typedef struct {
 #define TILE_STORE(t, to, stride) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((int64_t)(stride)) : "memory")
 #define TILE_ZERO(t) __asm__ volatile("tilezero %tmm" #t)
 #define TILE_DOT_SS(c, a, b) __asm__ volatile("tdpbssd %tmm" #b ", %tmm" #a ", %tmm" #c) /* both signed */
-#define TILE_DOT_US(c, a, b) __asm__ volatile("tdpbusd %tmm" #b ", %tmm" #a ", %tmm" #c) /* a unsigned */
+#define TILE_DOT_SU(c, a, b) __asm__ volatile("tdpbsud %tmm" #b ", %tmm" #a ", %tmm" #c) /* b unsigned */
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * vec.h - one vocabulary of vectors for the fast tables. The files of kernel/wide/ are compiled once per instruction set (TD_WIDE names it); here F is a vector of floats and
+ * vec.h - one vocabulary of vectors for the fast tables. The files of kernel/wide/ are compiled for each instruction set that changes them (TD_WIDE names it); here F is a vector of floats and
  * I one of integers, 8 or 16 lanes wide, and a group of 16 lanes (kernel.h) is HALVES vectors. Weights are read from unaligned addresses throughout.
  */
 #ifndef TD_KERNEL_WIDE_VEC_H
@@ -10,10 +10,9 @@
 #include <string.h>
 
 #include "kernel/tables.h"
+#include "kernel/wide/entries.h"
 
-#define TD_PASTE_(a, b, c) a##b##_##c
-#define TD_PASTE(a, b, c) TD_PASTE_(a, b, c)
-#define WIDE(name) TD_PASTE(td_, TD_WIDE, name)
+#define WIDE(name) TD_ENTRY(TD_WIDE, name)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 /* Pins a sum to its place: else gcc computes all products of an unrolled tile first and spills them. */
@@ -225,25 +224,5 @@ INLINE void fetch_some(fetch *f)
     f->at = at;
     if (at >= f->row_end) f->rows--, f->at = f->row_end - f->bytes + f->stride, f->row_end += f->stride;
 }
-
-/* Entries of the table, one set per instruction set. */
-void WIDE(matmul_f32)(const td_matmul_job *job);
-void WIDE(matmul_f16)(const td_matmul_job *job);
-void WIDE(matmul_bf16)(const td_matmul_job *job);
-void WIDE(matmul_f8)(const td_matmul_job *job);
-void WIDE(matmul_q8_0)(const td_matmul_job *job);
-void WIDE(matmul_q4_0)(const td_matmul_job *job);
-void WIDE(matmul_q4_k)(const td_matmul_job *job);
-void WIDE(matmul_q5_k)(const td_matmul_job *job);
-void WIDE(matmul_q6_k)(const td_matmul_job *job);
-#if defined(TD_TILES)
-void WIDE(vectors_q8_0)(const td_matmul_job *job);
-void WIDE(vectors_q4_0)(const td_matmul_job *job);
-void WIDE(vectors_q4_k)(const td_matmul_job *job);
-void WIDE(vectors_q5_k)(const td_matmul_job *job);
-void WIDE(vectors_q6_k)(const td_matmul_job *job);
-#endif
-void WIDE(attention_part)(const td_attention_job *job);
-void WIDE(attention_merge)(float *m, float *l, float *o, float mb, float lb, const float *ob, int dv);
 
 #endif

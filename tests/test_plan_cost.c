@@ -1,0 +1,180 @@
+/* test_plan_cost.c - what one token costs: published tables to the printed digit, models from the table, config.json and GGUF, hardware lines. */
+#include "plan_support.h"
+
+#include "plan/schedule.h"
+
+static void every_printed_digit_of_the_paper(void **state)
+{
+    (void)state;
+    static plan_paper_value values[PLAN_PAPER_MAX];
+    size_t count, held = 0, remarks = 0, per_table[9] = {0};
+    assert_int_equal(plan_paper_values(values, PLAN_PAPER_MAX, &count), TD_OK);
+    for (size_t i = 0; i < count; i++) {
+        const plan_paper_value *v = &values[i];
+        if (v->table[0] >= '2' && v->table[0] <= '7') per_table[v->table[0] - '0']++;
+        remarks += v->remark != NULL;
+        held += !v->remark;
+        if (!v->remark && !plan_paper_agrees(v)) fail_msg("table %s, %s, %s: computed %.10g does not round to the printed %.10g", v->table, v->row, v->column, v->computed, v->printed);
+    }
+    assert_int_equal(per_table[2], 36);
+    assert_int_equal(per_table[3], 36);
+    assert_int_equal(per_table[4], 18); /* two cards have no FP8 */
+    assert_int_equal(per_table[5], 8);
+    assert_int_equal(per_table[6], 108);
+    assert_int_equal(per_table[7], 4);
+    assert_int_equal(held, 286);
+    assert_int_equal(remarks, 17 + PLAN_TABLE8_ROWS); /* quoted, cut off or read from a chart: not more than these; and the measured Table 8 */
+}
+
+static void a_wrong_digit_is_seen(void **state)
+{
+    (void)state;
+    assert_true(plan_paper_agrees(&(plan_paper_value){"6", "r", "c", 0.05449, 0.054, -3, NULL}));
+    assert_false(plan_paper_agrees(&(plan_paper_value){"6", "r", "c", 0.05451, 0.054, -3, NULL}));
+    assert_true(plan_paper_agrees(&(plan_paper_value){"2", "r", "c", 287834112, 2.88e8, 3, NULL}));
+    assert_false(plan_paper_agrees(&(plan_paper_value){"2", "r", "c", 287434112, 2.88e8, 3, NULL}));
+}
+
+static void models_have_their_published_sizes(void **state)
+{
+    (void)state;
+    static const struct { const char *name; double total, active; } known[] = {{"step3", 316.3e9, 37.9e9}, {"deepseek-v3", 671e9, 36.5e9}, {"kimi-k2", 1026e9, 31.5e9}, {"qwen3-235b-a22b", 235.1e9, 21.5e9},
+        {"gpt-oss-120b", 116.8e9, 5.1e9}, {"step3.5-flash", 197e9, 11.4e9}, {"glm-4.5", 352.8e9, 32.8e9}, {"qwen3-30b-a3b", 30.5e9, 3.03e9}, {"llama3-70b", 70.6e9, 69.5e9}, {"mixtral-8x7b", 46.7e9, 12.75e9}};
+    for (size_t i = 0; i < TD_COUNT(known); i++) {
+        plan_model m;
+        assert_int_equal(plan_model_find(known[i].name, &m), TD_OK);
+        assert_near(plan_total_parameters(&m), known[i].total, 0.003);
+        assert_near(plan_active_parameters(&m), known[i].active, 0.005);
+    }
+    plan_model m;
+    assert_int_equal(plan_model_find("stpe3", &m), TD_E_NOT_FOUND);
+    assert_non_null(strstr(td_error(), "'step3'"));
+}
+
+static void newer_models_cost_what_was_derived(void **state)
+{
+    (void)state;
+    static const struct { const char *name; double usd[3]; } known[] = {{"step3", {.055, .129, .424}}, {"minimax-m2.5", {.066, .239, .933}}, {"glm-4.5", {.116, .373, 1.402}}, {"gpt-oss-120b", {.012, .037, .138}},
+        {"step3.5-flash", {.023, .057, .191}}, {"deepseek-v3.2", {.043, .075, .144}}};
+    static const char *const cards[] = {"h800", "h20", "a800", "910b"};
+    plan_hardware_table table;
+    assert_int_equal(plan_hardware_load(NULL, &table), TD_OK);
+    for (size_t i = 0; i < TD_COUNT(known); i++)
+        for (int c = 0; c < 3; c++) {
+            plan_model m;
+            assert_int_equal(plan_model_find(known[i].name, &m), TD_OK);
+            plan_token t = plan_token_cost(&m, &PLAN_FP8, 8192 << (2 * c), true);
+            double attention = INFINITY, ffn = INFINITY;
+            for (int h = 0; h < 4; h++) {
+                const plan_hardware *w;
+                assert_int_equal(plan_hardware_find(&table, cards[h], &w), TD_OK);
+                attention = fmin(attention, plan_attention_usd(&t, w));
+                ffn = fmin(ffn, plan_ffn_usd(&t, w));
+            }
+            if (fabs(attention + ffn - known[i].usd[c]) > 0.00151) fail_msg("%s at %d: %.4f, expected %.3f", known[i].name, 8192 << (2 * c), attention + ffn, known[i].usd[c]);
+        }
+    plan_hardware_free(&table);
+}
+
+/* ---- what is read: config.json, GGUF, hardware ---- */
+
+static void config_errors_name_the_key(void **state)
+{
+    (void)state;
+    static const struct { const char *json, *expect; } cases[] = {{"{}", "hidden_size"}, {"{\"hidden_size\":-4,\"num_hidden_layers\":2}", "hidden_size"},
+        {"{\"hidden_size\":64,\"num_hidden_layers\":99999,\"vocab_size\":10}", "num_hidden_layers"}, {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4}", "intermediate_size"},
+        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"kv_lora_rank\":16}", "qk_rope_head_dim"},
+        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"num_experts\":8,\"num_experts_per_tok\":9,\"moe_intermediate_size\":4}", "num_experts_per_tok"}, {"[]", "object"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        plan_model m;
+        cJSON *json = cJSON_Parse(cases[i].json);
+        assert_int_equal(plan_model_from_config(json, "x", &m), TD_E_FORMAT);
+        assert_non_null(strstr(td_error(), cases[i].expect));
+        cJSON_Delete(json);
+    }
+}
+
+static void gguf_key(FILE *f, const char *key, uint32_t value)
+{
+    uint64_t length = strlen(key);
+    uint32_t type = 4;
+    fwrite(&length, 8, 1, f), fwrite(key, 1, length, f), fwrite(&type, 4, 1, f), fwrite(&value, 4, 1, f);
+}
+
+static void a_gguf_file_is_read_as_its_configuration_would_be(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/td_plan_XXXXXX.gguf";
+    FILE *f = fdopen(mkstemps(path, 5), "w");
+    static const struct { const char *key; uint32_t value; } keys[] = {{"qwen3moe.block_count", 48}, {"qwen3moe.embedding_length", 2048}, {"qwen3moe.feed_forward_length", 6144}, {"qwen3moe.attention.head_count", 32},
+        {"qwen3moe.attention.head_count_kv", 4}, {"qwen3moe.attention.key_length", 128}, {"qwen3moe.attention.value_length", 128}, {"qwen3moe.expert_count", 128}, {"qwen3moe.expert_used_count", 8},
+        {"qwen3moe.expert_feed_forward_length", 768}, {"qwen3moe.vocab_size", 151936}};
+    uint64_t tensors = 48 + 2, pairs = TD_COUNT(keys) + 1, length, offset = 0, dims[2] = {32, 2};
+    uint32_t version = 3, string = 8, rank = 2, q8_0 = 8;
+    fwrite("GGUF", 1, 4, f), fwrite(&version, 4, 1, f), fwrite(&tensors, 8, 1, f), fwrite(&pairs, 8, 1, f);
+    length = 20, fwrite(&length, 8, 1, f), fwrite("general.architecture", 1, 20, f), fwrite(&string, 4, 1, f), length = 8, fwrite(&length, 8, 1, f), fwrite("qwen3moe", 1, 8, f);
+    for (size_t i = 0; i < TD_COUNT(keys); i++) gguf_key(f, keys[i].key, keys[i].value);
+    for (int t = 0; t < 50; t++) { /* a router in every layer; a Q8_0 expert matrix and a head weigh the sides */
+        char name[64];
+        snprintf(name, sizeof name, t < 48 ? "blk.%d.ffn_gate_inp.weight" : t == 48 ? "blk.0.ffn_up_exps.weight" : "output.weight", t);
+        length = strlen(name);
+        fwrite(&length, 8, 1, f), fwrite(name, 1, length, f), fwrite(&rank, 4, 1, f), fwrite(dims, 8, 2, f), fwrite(&q8_0, 4, 1, f), fwrite(&offset, 8, 1, f);
+        offset += 96;
+    }
+    while (ftell(f) % 32) fputc(0, f);
+    for (uint64_t i = 0; i < offset; i++) fputc(0, f);
+    fclose(f);
+    plan_model from_file, named;
+    if (plan_model_find(path, &from_file) < 0) fail_msg("%s", td_error());
+    assert_int_equal(plan_model_find("qwen3-30b-a3b", &named), TD_OK);
+    assert_near(plan_total_parameters(&from_file), plan_total_parameters(&named), 1e-12);
+    assert_near(plan_active_parameters(&from_file), plan_active_parameters(&named), 1e-12);
+    assert_near(from_file.ffn_weight_bytes, 34.0 / 32, 1e-12); /* Q8_0: 34 bytes for 32 values */
+    remove(path);
+}
+
+static void hardware_lines_are_read_or_refused_by_number(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/td_plan_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    FILE *f = fdopen(fd, "w");
+    fputs("# mine\nmycard gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nh20 gpu 0.5 148 296 96 4000 50 4 450 8 400 # cheaper\n", f);
+    fclose(f);
+    plan_hardware_table table;
+    const plan_hardware *w;
+    assert_int_equal(plan_hardware_load(path, &table), TD_OK);
+    assert_int_equal(plan_hardware_find(&table, "mycard", &w), TD_OK);
+    assert_true(w->fp8 == 200e12 && w->node == 4 && w->scale_up == 0);
+    assert_string_equal(w->source, "a receipt");
+    assert_int_equal(plan_hardware_find(&table, "H20", &w), TD_OK);
+    assert_true(w->usd_hour == 0.5);
+    assert_int_equal(plan_hardware_find(&table, "h8000", &w), TD_E_NOT_FOUND);
+    assert_non_null(strstr(td_error(), "'h800'"));
+    for (size_t i = 0; i < table.count; i++) assert_true(strlen(table.items[i].source) > 6); /* every line says where its figures come from */
+    plan_hardware_free(&table);
+    static const char *const bad[] = {"x gpu 1 2 3\n", "x gpu -1 100 200 48 900 25 5 - 4 300\n", "x gpu nan 100 200 48 900 25 5 - 4 300\n", "x gpu 1 0 200 48 900 25 5 - 4 300\n", "x gpu 1 1 2 48 900 25 5 - 1.5 300\n"};
+    for (size_t i = 0; i < TD_COUNT(bad); i++) {
+        f = fopen(path, "w");
+        fprintf(f, "\n%s", bad[i]);
+        fclose(f);
+        assert_int_equal(plan_hardware_load(path, &table), TD_E_FORMAT);
+        assert_non_null(strstr(td_error(), "line 2"));
+    }
+    remove(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_printed_digit_of_the_paper),
+        cmocka_unit_test(a_wrong_digit_is_seen),
+        cmocka_unit_test(models_have_their_published_sizes),
+        cmocka_unit_test(newer_models_cost_what_was_derived),
+        cmocka_unit_test(config_errors_name_the_key),
+        cmocka_unit_test(a_gguf_file_is_read_as_its_configuration_would_be),
+        cmocka_unit_test(hardware_lines_are_read_or_refused_by_number),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

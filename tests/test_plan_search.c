@@ -1,0 +1,122 @@
+/* test_plan_search.c - td_plan as it is asked: the cheapest deployment meets its target, mixed hardware, and one sentence for what cannot be answered. */
+#include "plan_support.h"
+
+#include "plan/plan.h"
+
+static td_status searched(const char *model, const char *hardware, double tpot_ms, char **out)
+{
+    return td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = model, .hardware = hardware, .tpot_ms = tpot_ms, .format = "json", .devices_max = 64}, out);
+}
+
+static void the_cheapest_meets_its_target_and_more_time_never_costs_more(void **state)
+{
+    (void)state;
+    double last = INFINITY;
+    for (double tpot = 30; tpot <= 240; tpot *= 2) {
+        char *out = NULL;
+        if (searched("step3", "h800,h20", tpot, &out) < 0) fail_msg("%s", td_error());
+        cJSON *json = cJSON_Parse(out), *best = cJSON_GetObjectItem(json, "best"), *choice;
+        assert_non_null(best);
+        double usd = cJSON_GetObjectItem(best, "usd_per_mtoken")->valuedouble;
+        assert_true(usd <= last * 1.01); /* batches are whole numbers */
+        last = usd;
+        cJSON_ArrayForEach(choice, cJSON_GetObjectItem(json, "choices")) {
+            assert_true(cJSON_GetObjectItem(choice, "tpot_ms")->valuedouble <= tpot * 1.0001);
+            assert_true(cJSON_GetObjectItem(choice, "attention_memory")->valuedouble <= 0.9001 && cJSON_GetObjectItem(choice, "ffn_memory")->valuedouble <= 0.9001);
+            /* what is printed can be asked for again, and gives the same */
+            char *again = NULL;
+            assert_int_equal(td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = cJSON_GetObjectItem(choice, "deploy")->valuestring, .format = "json"}, &again), TD_OK);
+            cJSON *one = cJSON_Parse(again);
+            assert_near(cJSON_GetObjectItem(one, "tokens_per_s")->valuedouble, cJSON_GetObjectItem(choice, "tokens_per_s")->valuedouble, 1e-6);
+            cJSON_Delete(one);
+            td_free(again);
+        }
+        cJSON_Delete(json);
+        td_free(out);
+    }
+}
+
+static void a_side_may_mix_hardware(void **state)
+{
+    (void)state;
+    double rates[3];
+    static const char *const deploys[] = {"a=8xh20,f=16xh800", "a=8xh20+8xh800,f=16xh800", "a=8xh20+8xh800,f=16xh800+8xh20"};
+    for (int i = 0; i < 3; i++) {
+        char *out = NULL;
+        if (td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = deploys[i], .format = "json", .tpot_ms = 60}, &out) < 0) fail_msg("%s: %s", deploys[i], td_error());
+        cJSON *json = cJSON_Parse(out);
+        rates[i] = cJSON_GetObjectItem(json, "tokens_per_s")->valuedouble;
+        if (i > 0) {
+            const cJSON *pools = cJSON_GetObjectItem(json, "attention");
+            assert_int_equal(cJSON_GetArraySize(pools), 2);
+            double slow = cJSON_GetObjectItem(cJSON_GetArrayItem(pools, 0), "batch_per_device")->valuedouble, fast = cJSON_GetObjectItem(cJSON_GetArrayItem(pools, 1), "batch_per_device")->valuedouble;
+            assert_true(fast >= slow); /* the faster card gets the larger batch */
+            char *again = NULL;
+            assert_int_equal(td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = cJSON_GetObjectItem(json, "deploy")->valuestring, .format = "json"}, &again), TD_OK);
+            assert_string_equal(out, again);
+            td_free(again);
+        }
+        cJSON_Delete(json);
+        td_free(out);
+    }
+    assert_true(rates[1] > rates[0]);
+}
+
+static void what_cannot_work_names_what_would(void **state)
+{
+    (void)state;
+    static const struct { const char *model, *hardware; double tpot; const char *deploy, *expect; } cases[] = {
+        {"kimi-k2", "rtx-3090", 50, NULL, "at most 32 devices"}, {"step3", "h800", 1, NULL, "nearest that works"}, {"step3", "h800", 50, "a=8xh800,f=2xh800", "would hold"}, {"step3", "h800", 50, "a=8xh800", "both a= and f="},
+        {"step3", "h800", 50, "a=8xh80,f=8xh20", "'h800'"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,m=3,b=4000", "would fit"}, {"step3", "h800", 50, "a=-1xh800,f=8xh800", "16xh20"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,tp=3", "tp=3"},
+        {"step3", "h800", 50, "a=8xh800,f=8xh800,m=99", "micro-batches"}, {"step3", "h800", 50, "c=8xh800,f=8xh800", "colocated"},
+        {"step3", "h800", 50, "a=8xh800,c=8xh800", "colocated"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,m=2.7", "whole number"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,b=9,b=8", "twice"},
+        {"step3", "h800", 50, "a=8xh800:4.5+8xh20:4,f=8xh800", "whole number"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,q=3", "q=3"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char *out = NULL;
+        td_status status = td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = cases[i].model, .hardware = cases[i].hardware, .tpot_ms = cases[i].tpot, .deploy = cases[i].deploy, .devices_max = 32}, &out);
+        if (status >= 0) fail_msg("case %zu was accepted: %s", i, out);
+        assert_null(out);
+        if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
+    }
+}
+
+/* ---- options ---- */
+
+static void bad_options_are_one_sentence(void **state)
+{
+    (void)state;
+    static const td_plan_options bad[] = {{.model = "step3", .format = "yaml"}, {.model = "step3", .hardware = "h900"}, {.model = "step3", .prices = "h800=-1"}, {.model = "step3", .prices = "h800"},
+        {.model = "step3", .kv = "fp3"}, {.model = "step3", .context = 1e12}, {.model = "step3", .context = -5}, {.model = "step3", .hardware = ","}, {.model = ""}, {.model = NULL}, {.model = "/nonexistent/model"}};
+    for (size_t i = 0; i < TD_COUNT(bad); i++) {
+        char *out = NULL;
+        assert_true(td_plan(TD_PLAN_COST, &bad[i], &out) < 0);
+        assert_null(out);
+        assert_true(strlen(td_error()) > 20 && !strchr(td_error(), '\n'));
+    }
+}
+
+static void an_option_that_would_not_be_looked_at_is_refused(void **state)
+{
+    (void)state;
+    static const struct { td_plan_task task; td_plan_options o; const char *expect; } cases[] = {{TD_PLAN_COST, {.model = "step3", .chart = "x.svg"}, "--chart"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .chart = "x.svg"}, "--chart"},
+        {TD_PLAN_SEARCH, {.model = "step3", .rate = 5}, "--rate"}, {TD_PLAN_SIMULATE, {.model = "step3", .rate = 5, .trace = "x"}, "--rate"}, {TD_PLAN_COST, {.model = "step3", .format = "csv"}, "--csv"}, {TD_PLAN_MODELS, {.format = "json"}, "--json"},
+        {TD_PLAN_SEARCH, {.model = "step3", .from = "x"}, "--from"}, {TD_PLAN_SEARCH, {.model = "step3", .batch = 4}, "--batch"}, {TD_PLAN_SIMULATE, {.model = "step3", .demand = 5}, "--demand"}, {TD_PLAN_SEARCH, {.model = "step3", .trace = "x"}, "--trace"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char *out = NULL;
+        assert_int_equal(td_plan(cases[i].task, &cases[i].o, &out), TD_E_INVALID);
+        assert_null(out);
+        if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_cheapest_meets_its_target_and_more_time_never_costs_more),
+        cmocka_unit_test(a_side_may_mix_hardware),
+        cmocka_unit_test(what_cannot_work_names_what_would),
+        cmocka_unit_test(bad_options_are_one_sentence),
+        cmocka_unit_test(an_option_that_would_not_be_looked_at_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
