@@ -140,6 +140,29 @@ static void memory_is_what_control_groups_leave(void **state)
     assert_int_equal(system(folder), 0);
 }
 
+static void caches_are_what_the_system_lists(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/tandem-cache-XXXXXX", folder[256];
+    assert_non_null(mkdtemp(root));
+    const char *lines[][3] = {{"1\n", "Instruction\n", "64K\n"}, {"1\n", "Data\n", "48K\n"}, {"2\n", "Unified\n", "1024K\n"}, {"3\n", "Unified\n", "32M\n"}}, *names[] = {"level", "type", "size"};
+    for (size_t i = 0; i < TD_COUNT(lines); i++) {
+        snprintf(folder, sizeof folder, "%s/index%zu", root, i);
+        assert_int_equal(mkdir(folder, 0700), 0);
+        for (size_t n = 0; n < 3; n++) put_text(folder, names[n], lines[i][n]);
+    }
+    assert_int_equal(td_cache_listed(root, 1), 48 << 10);
+    assert_int_equal(td_cache_listed(root, 2), 1 << 20);
+    assert_int_equal(td_cache_listed(root, 3), 32 << 20);
+    assert_int_equal(td_cache_listed(root, 4), 0);
+    put_text(folder, "size", "much\n");
+    assert_int_equal(td_cache_listed(root, 3), 0);
+    assert_int_equal(td_cache_listed("/nowhere", 3), 0);
+    assert_int_equal(td_cache_bytes(0), 0);
+    snprintf(folder, sizeof folder, "rm -r %s", root);
+    assert_int_equal(system(folder), 0);
+}
+
 static void status_keeps_the_sentence(void **state)
 {
     (void)state;
@@ -158,7 +181,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_pieces_are_zeroed_aligned_and_apart), cmocka_unit_test(pool_runs_every_task_once),
-        cmocka_unit_test(buffer_json_escapes), cmocka_unit_test(writer_puts_whole_file_or_none), cmocka_unit_test(memory_is_what_control_groups_leave), cmocka_unit_test(status_keeps_the_sentence),
+        cmocka_unit_test(buffer_json_escapes), cmocka_unit_test(writer_puts_whole_file_or_none), cmocka_unit_test(memory_is_what_control_groups_leave), cmocka_unit_test(caches_are_what_the_system_lists), cmocka_unit_test(status_keeps_the_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

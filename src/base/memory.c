@@ -2,6 +2,7 @@
 #include "base/memory.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,4 +60,37 @@ double td_memory_bytes(void)
     fclose(file);
     own[bytes] = 0;
     return fmin(machine, td_memory_limit("/sys/fs/cgroup", own));
+}
+
+static bool cache_line(const char *folder, int index, const char *name, char text[32])
+{
+    char path[1024];
+    int length = snprintf(path, sizeof path, "%s/index%d/%s", folder, index, name);
+    FILE *file = length > 0 && (size_t)length < sizeof path ? fopen(path, "r") : NULL;
+    if (!file) return false;
+    bool read = fgets(text, 32, file) != NULL;
+    fclose(file);
+    return read;
+}
+
+int64_t td_cache_listed(const char *folder, int level)
+{
+    char number[32], type[32], size[32];
+    for (int i = 0; cache_line(folder, i, "level", number); i++) {
+        if (atoi(number) != level || !cache_line(folder, i, "type", type) || !strncmp(type, "Instruction", 11) || !cache_line(folder, i, "size", size)) continue;
+        char *unit;
+        long long count = strtoll(size, &unit, 10);
+        int shift = *unit == 'K' ? 10 : *unit == 'M' ? 20 : *unit == 'G' ? 30 : 0;
+        return count > 0 && count < 1 << 30 ? (int64_t)count << shift : 0;
+    }
+    return 0;
+}
+
+int64_t td_cache_bytes(int level)
+{
+    int64_t listed = td_cache_listed("/sys/devices/system/cpu/cpu0/cache", level);
+    if (listed) return listed;
+    static const int names[] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+    long bytes = level >= 1 && level <= 3 ? sysconf(names[level - 1]) : 0;
+    return bytes > 0 ? bytes : 0;
 }

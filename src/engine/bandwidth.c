@@ -1,9 +1,9 @@
 /* bandwidth.c - how fast the engine's threads can read as many bytes as one token alone needs: the bound that decode speed is compared with. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "engine/engine.h"
 
 enum { CHUNK_BYTES = 1 << 18, BUFFER_MIN = 4 << 20, BUFFER_MAX = 256 << 20, PASSES = 5 };
@@ -38,7 +38,7 @@ td_status td_measure_bandwidth(td_engine *engine, td_bandwidth *out)
         if (pass > 0 && rate > best) best = rate;
     }
     munmap(buffer, bytes);
-    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    int64_t cache = td_cache_bytes(3);
     *out = (td_bandwidth){.read_gbs = best, .from_cache = cache > 0 && active < (uint64_t)cache};
     return TD_OK;
 }

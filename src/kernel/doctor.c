@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
@@ -12,7 +11,7 @@
 typedef struct {
     char cpu[128], huge_pages[64];
     double memory_gb, available_gb;
-    long l2, l3;
+    int64_t l2, l3;
     int cores;
 } machine;
 
@@ -35,7 +34,7 @@ static void proc_value(const char *path, const char *key, char *out, size_t room
 
 static machine look_around(void)
 {
-    machine m = {.l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), .l3 = sysconf(_SC_LEVEL3_CACHE_SIZE), .cores = td_cores_usable()};
+    machine m = {.l2 = td_cache_bytes(2), .l3 = td_cache_bytes(3), .cores = td_cores_usable()};
     char text[64];
     proc_value("/proc/cpuinfo", "model name", m.cpu, sizeof m.cpu);
     m.memory_gb = td_memory_bytes() * 1e-9;
@@ -72,15 +71,16 @@ td_status td_doctor(bool json, char **out)
     if (json) {
         td_buffer_text(&text, "{\"cpu\":");
         td_buffer_json(&text, m.cpu, strlen(m.cpu));
-        td_buffer_format(&text, ",\"cores\":%d,\"memory_gb\":%.3f,\"available_gb\":%.3f,\"l2_bytes\":%ld,\"l3_bytes\":%ld,\"kernels\":\"%s\",\"threads\":%d,\"read_gb_per_s\":%.3f,"
-                         "\"f32_gflops\":%.1f,\"int8_gops\":%.1f,\"slow_paths\":[", m.cores, m.memory_gb, m.available_gb, m.l2, m.l3, kernel->name, threads, limits.read_gbs, limits.f32_gflops, limits.int8_gops);
+        td_buffer_format(&text, ",\"cores\":%d,\"memory_gb\":%.3f,\"available_gb\":%.3f,\"l2_bytes\":%lld,\"l3_bytes\":%lld,\"kernels\":\"%s\",\"threads\":%d,\"read_gb_per_s\":%.3f,"
+                         "\"f32_gflops\":%.1f,\"int8_gops\":%.1f,\"slow_paths\":[", m.cores, m.memory_gb, m.available_gb, (long long)m.l2, (long long)m.l3, kernel->name, threads, limits.read_gbs, limits.f32_gflops, limits.int8_gops);
         slow_paths(&m, kernel, &slow, "\"", "\",");
         if (slow.bytes) slow.data[--slow.bytes] = 0;
         td_buffer_format(&text, "%s]}\n", slow.bytes ? slow.data : "");
     } else {
-        td_buffer_format(&text, "processor   %s, %d usable cores, L2 %ld KiB, L3 %ld KiB\nmemory      %.1f GB, %.1f GB free, huge pages %s\nkernels     %s (%s); this machine can run:", m.cpu, m.cores, m.l2 >> 10,
-                         m.l3 >> 10, m.memory_gb, m.available_gb, m.huge_pages, kernel->name, kernel->why);
-        for (int i = 0; i < tables; i++) td_buffer_format(&text, " %s", all[i]->name);
+        td_buffer_format(&text, "processor   %s, %d usable cores, L2 %lld KiB, L3 %lld KiB\nmemory      %.1f GB, %.1f GB free, huge pages %s\nkernels     %s (%s); this machine can run:", m.cpu, m.cores, (long long)m.l2 >> 10,
+                         (long long)m.l3 >> 10, m.memory_gb, m.available_gb, m.huge_pages, kernel->name, kernel->why);
+        for (int i = 0; i < tables; i++)
+            if (i == 0 || strcmp(all[i]->name, all[i - 1]->name)) td_buffer_format(&text, " %s", all[i]->name); /* with and without VNNI are one name */
         td_buffer_format(&text, "\nreached     reads %.1f GB/s, f32 %.0f GFLOP/s, int8 %.0f Gop/s with %d threads\n", limits.read_gbs, limits.f32_gflops, limits.int8_gops, threads);
         slow_paths(&m, kernel, &slow, "slow path   ", "\n");
         td_buffer_text(&text, slow.bytes ? slow.data : "slow paths  none\n");
