@@ -108,7 +108,7 @@ static void writer_puts_whole_file_or_none(void **state)
 
 static void put_text(const char *folder, const char *name, const char *text)
 {
-    char path[256];
+    char path[512];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
