@@ -98,8 +98,19 @@ static void test_sentences(void **state)
     refused("\xFF", "UTF-8");
 }
 
+/* As transformers renders: without tools and documents both are none, not undefined. */
+static void test_absent_is_none(void **state)
+{
+    (void)state;
+    td_buffer out = {0};
+    assert_int_equal(render("{% if tools is none %}none{% endif %}{% if documents is defined %} defined{% endif %}{% if tools is not none %} some{% endif %}", NULL, &out), TD_OK);
+    assert_int_equal(out.bytes, 12);
+    assert_memory_equal(out.data, "none defined", 12);
+    td_buffer_free(&out);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_jinja2), cmocka_unit_test(test_bounds), cmocka_unit_test(test_sentences)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_like_jinja2), cmocka_unit_test(test_absent_is_none), cmocka_unit_test(test_bounds), cmocka_unit_test(test_sentences)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

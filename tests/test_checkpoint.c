@@ -104,7 +104,7 @@ static void safetensors_are_read(void **state)
     assert_memory_equal(a->data, values, 16);
     assert_int_equal(b->type, TD_BF16);
     float row[3];
-    td_layout_row(b, 0, row);
+    td_tensor_row(b, 0, row);
     assert_true(row[0] == 1 && row[1] == 2 && row[2] == -2);
     assert_int_equal((uintptr_t)s->data % 8, 0); /* lay at an odd place */
     assert_memory_equal(s->data, &whole, 8);
@@ -268,9 +268,9 @@ static void f8_scales_are_attached(void **state)
     assert_non_null(w);
     assert_non_null(w->scale);
     float row[129];
-    td_layout_row(w, 129, row);
+    td_tensor_row(w, 129, row);
     assert_true(row[0] == (129 * 129 % 2 ? 3.0f : -3.0f) && (row[128] == 4 || row[128] == -4));
-    td_layout_row(w, 0, row);
+    td_tensor_row(w, 0, row);
     assert_true(row[0] == -1 && row[1] == 1 && row[128] == -2);
     td_checkpoint_close(c);
     put_f8("\"dtype\":\"F32\",\"shape\":[4]", 16);

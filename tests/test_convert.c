@@ -169,8 +169,8 @@ static void fp8_is_scaled(void **state)
     int64_t columns = x->shape[1];
     float *a = malloc(2 * (size_t)columns * sizeof *a), *b = a + columns;
     for (int64_t r = 0; r < x->shape[0]; r++) {
-        td_layout_row(x, r, a);
-        td_layout_row(y, r, b);
+        td_tensor_row(x, r, a);
+        td_tensor_row(y, r, b);
         for (int64_t i = 0; i < columns; i++) assert_true(b[i] == td_bf16_to_f32(td_f32_to_bf16(a[i])));
     }
     free(a);

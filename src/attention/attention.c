@@ -367,9 +367,7 @@ void td_attention_route(td_attention *a, int layer, const td_batch *batch, const
 void td_attention_embed(td_attention *a, const int32_t *tokens, int rows, float *x)
 {
     const td_tensor *embed = &a->model->embed;
-    size_t row_bytes = td_dtype_row_bytes(embed->type, embed->shape[1]);
-    for (int r = 0; r < rows; r++)
-        td_dequantise_row(embed->type, (const char *)embed->data + (size_t)tokens[r] * row_bytes, x + (int64_t)r * embed->shape[1], embed->shape[1]);
+    for (int r = 0; r < rows; r++) td_tensor_row(embed, tokens[r], x + (int64_t)r * embed->shape[1]); /* with the scales of an FP8 one */
 }
 
 void td_attention_final_norm(td_attention *a, int rows, float *x)

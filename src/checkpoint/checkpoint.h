@@ -44,6 +44,7 @@ td_status td_checkpoint_side_file(const td_checkpoint *checkpoint, const char *n
 bool td_gguf_i64(const td_checkpoint *checkpoint, const char *key, int64_t *out);
 bool td_gguf_f64(const td_checkpoint *checkpoint, const char *key, double *out);
 bool td_gguf_bool(const td_checkpoint *checkpoint, const char *key, bool *out);
+bool td_gguf_has(const td_checkpoint *checkpoint, const char *key); /* of whatever type */
 bool td_gguf_string(const td_checkpoint *checkpoint, const char *key, const char **out, size_t *bytes);
 bool td_gguf_array_count(const td_checkpoint *checkpoint, const char *key, size_t *count);
 bool td_gguf_array_i64(const td_checkpoint *checkpoint, const char *key, size_t index, int64_t *out);

@@ -249,7 +249,7 @@ static bool make_row(void *arg, size_t item, int64_t row, void *out, float *scra
         return true;
     }
     if (from->rope_dim && r->dims == 1) { /* a bias: its elements are the rows */
-        td_layout_row(&from->parts[0], 0, scratch);
+        td_tensor_row(&from->parts[0], 0, scratch);
         bool to_gguf = v->format == TD_FORMAT_GGUF;
         for (int64_t i = 0; i < columns; i++) scratch[columns + i] = scratch[to_gguf ? td_layout_rope_hf_row(i, from->rope_dim) : td_layout_rope_gguf_row(i, from->rope_dim)];
         if (!finite_row(scratch, columns, reason)) return false;
@@ -261,7 +261,7 @@ static bool make_row(void *arg, size_t item, int64_t row, void *out, float *scra
     row %= from->part_rows;
     bool same = part->type == r->type && !part->scale;
     if (!same || td_dtype_block_elements(r->type) == 1) {
-        td_layout_row(part, row, scratch);
+        td_tensor_row(part, row, scratch);
         if (!finite_row(scratch, columns, reason)) return false;
     }
     size_t bytes = td_dtype_row_bytes(r->type, columns);

@@ -99,6 +99,8 @@ bool td_gguf_bool(const td_checkpoint *c, const char *key, bool *out)
     return true;
 }
 
+bool td_gguf_has(const td_checkpoint *c, const char *key) { return td_gguf_find(c, key) != NULL; }
+
 bool td_gguf_string(const td_checkpoint *c, const char *key, const char **out, size_t *bytes)
 {
     const td_gguf_value *v = td_gguf_find(c, key);

@@ -3,15 +3,9 @@
 
 #include <string.h>
 
-void td_layout_row(const td_tensor *tensor, int64_t row, float *out)
+bool td_layout_same(const td_tensor *a, const td_tensor *b)
 {
-    int64_t columns = tensor->shape[tensor->dims - 1];
-    const char *data = (const char *)tensor->data + (size_t)row * td_dtype_row_bytes(tensor->type, columns);
-    td_dequantise_row(tensor->type, data, out, columns);
-    if (!tensor->scale || tensor->dims < 2) return;
-    int64_t rows = tensor->shape[tensor->dims - 2], across = (columns + TD_F8_BLOCK - 1) / TD_F8_BLOCK, down = (rows + TD_F8_BLOCK - 1) / TD_F8_BLOCK;
-    const float *scale = tensor->scale + (row / rows * down + row % rows / TD_F8_BLOCK) * across;
-    for (int64_t i = 0; i < columns; i++) out[i] *= scale[i / TD_F8_BLOCK];
+    return a->type == b->type && a->dims == b->dims && !a->scale && !b->scale && !memcmp(a->shape, b->shape, (size_t)a->dims * sizeof *a->shape) && !memcmp(a->data, b->data, td_tensor_bytes(a));
 }
 
 int64_t td_layout_rope_hf_row(int64_t gguf_row, int64_t head_dim)
@@ -30,7 +24,7 @@ void td_layout_k_b(const td_tensor *kv_b, int head, int nope, int v, float *scra
 {
     int64_t rank = kv_b->shape[kv_b->dims - 1];
     for (int64_t i = 0; i < nope; i++) {
-        td_layout_row(kv_b, (int64_t)head * (nope + v) + i, scratch);
+        td_tensor_row(kv_b, (int64_t)head * (nope + v) + i, scratch);
         for (int64_t j = 0; j < rank; j++) out[j * nope + i] = scratch[j];
     }
 }
@@ -38,15 +32,15 @@ void td_layout_k_b(const td_tensor *kv_b, int head, int nope, int v, float *scra
 void td_layout_v_b(const td_tensor *kv_b, int head, int nope, int v, float *out)
 {
     int64_t rank = kv_b->shape[kv_b->dims - 1];
-    for (int64_t i = 0; i < v; i++) td_layout_row(kv_b, (int64_t)head * (nope + v) + nope + i, out + i * rank);
+    for (int64_t i = 0; i < v; i++) td_tensor_row(kv_b, (int64_t)head * (nope + v) + nope + i, out + i * rank);
 }
 
 void td_layout_kv_b(const td_tensor *k_b, const td_tensor *v_b, int head, float *scratch, float *out)
 {
     int64_t rank = k_b->shape[1], nope = k_b->shape[2], v = v_b->shape[1];
     for (int64_t j = 0; j < rank; j++) {
-        td_layout_row(k_b, head * rank + j, scratch);
+        td_tensor_row(k_b, head * rank + j, scratch);
         for (int64_t i = 0; i < nope; i++) out[i * rank + j] = scratch[i];
     }
-    for (int64_t i = 0; i < v; i++) td_layout_row(v_b, head * v + i, out + (nope + i) * rank);
+    for (int64_t i = 0; i < v; i++) td_tensor_row(v_b, head * v + i, out + (nope + i) * rank);
 }

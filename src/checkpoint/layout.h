@@ -1,13 +1,13 @@
 /*
- * layout.h - what differs between Hugging Face and GGUF inside a tensor: RoPE row order of llama, the split of MLA's kv_b, FP8 block scales. See names.h.
+ * layout.h - what differs between Hugging Face and GGUF inside a tensor: RoPE row order of llama, the split of MLA's kv_b. See names.h.
  */
 #ifndef TD_CHECKPOINT_LAYOUT_H
 #define TD_CHECKPOINT_LAYOUT_H
 
 #include "tensor/tensor.h"
 
-/* Row `row` of a tensor seen as [rows, columns] (all dimensions but the last joined) as float32; FP8 block scales applied (last two dimensions). Not for integer types. */
-void td_layout_row(const td_tensor *tensor, int64_t row, float *out);
+/* Same type, shape, values and scales. */
+bool td_layout_same(const td_tensor *a, const td_tensor *b);
 
 /* llama: the HF row that GGUF row `row` of q or k (or their bias) holds, and back. head_dim is even; rows count over all heads. */
 int64_t td_layout_rope_hf_row(int64_t gguf_row, int64_t head_dim);

@@ -134,6 +134,19 @@ static const char *const prefixes[] = {"model.", "model.language_model.", "langu
 
 const char *td_family_name(td_family family) { return (unsigned)family < TD_FAMILIES ? families[family].name : "?"; }
 const char *td_family_architecture(td_family family) { return (unsigned)family < TD_FAMILIES ? families[family].architecture : "?"; }
+
+td_family_defaults td_family_get_defaults(td_family family, bool v3, td_format format)
+{
+    bool mfa = family == TD_FAMILY_STEP3;
+    td_family_defaults d = {.rope_theta = mfa ? 500000 : 10000, .norm_eps = mfa ? 1e-5 : 1e-6, .routed_scale = 1, .groups = 1, .groups_used = 1};
+    if (format == TD_FORMAT_GGUF) return d;
+    if (family == TD_FAMILY_QWEN3) d.kv_heads = 32, d.head_dim = 128;
+    if (family == TD_FAMILY_QWEN3_MOE) d.kv_heads = 4;
+    if (family == TD_FAMILY_DEEPSEEK) d.shared_experts = v3 ? 1 : 2;
+    if (family == TD_FAMILY_DEEPSEEK && v3) d.routed_scale = 2.5, d.groups = 8, d.groups_used = 4, d.first_dense = 3;
+    return d;
+}
+
 const char *td_slot_name(td_slot slot) { return (unsigned)slot < TD_SLOTS ? slots[slot].name : "?"; }
 td_slot_kind td_slot_get_kind(td_slot slot) { return slots[slot].kind; }
 char td_slot_side(td_slot slot) { return slots[slot].side; }

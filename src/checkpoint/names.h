@@ -53,6 +53,14 @@ const char *td_family_name(td_family family); /* "step3", "qwen3", "qwen3_moe", 
 td_family td_family_of(const td_checkpoint *checkpoint, const char **found);
 const char *td_family_architecture(td_family family); /* GGUF's general.architecture, which also prefixes the keys */
 
+/* What a checkpoint means by leaving a key out: for config.json the defaults of the published configuration classes (transformers; step3: the published code). */
+typedef struct {
+    double rope_theta, norm_eps, routed_scale;
+    int kv_heads, head_dim;                               /* 0: as many as query heads; hidden_size over heads */
+    int first_dense, shared_experts, groups, groups_used; /* deepseek */
+} td_family_defaults;
+td_family_defaults td_family_get_defaults(td_family family, bool v3, td_format format); /* v3: deepseek_v3 and what copies it */
+
 const char *td_slot_name(td_slot slot);     /* "attn_norm", ... for messages and tables */
 td_slot_kind td_slot_get_kind(td_slot slot);
 char td_slot_side(td_slot slot);            /* 'A' or 'F' */

@@ -47,7 +47,7 @@ bool td_outline_shape(const td_outline *o, td_format format, td_slot slot, int l
     case TD_SLOT_EMBED: return give(dims, shape, o->vocab, d, 0);
     case TD_SLOT_HEAD: return !o->tied && give(dims, shape, o->vocab, d, 0);
     case TD_SLOT_FINAL_NORM: return give(dims, shape, d, 0, 0);
-    case TD_SLOT_ROPE_FREQS: return o->rope == TD_ROPE_LLAMA3 && format == TD_FORMAT_GGUF && give(dims, shape, o->head_dim / 2, 0, 0);
+    case TD_SLOT_ROPE_FREQS: return o->rope == TD_ROPE_LLAMA3 && format == TD_FORMAT_GGUF && give(dims, shape, td_outline_rope_dim(o) / 2, 0, 0);
     case TD_SLOT_GATE: case TD_SLOT_UP: return !moe && give(dims, shape, o->d_ff, d, 0);
     case TD_SLOT_DOWN: return !moe && give(dims, shape, d, o->d_ff, 0);
     case TD_SLOT_ROUTER: return moe && give(dims, shape, o->experts, d, 0);
@@ -62,12 +62,15 @@ bool td_outline_shape(const td_outline *o, td_format format, td_slot slot, int l
     }
 }
 
+int64_t td_outline_rope_dim(const td_outline *o) { return o->family == TD_FAMILY_DEEPSEEK ? o->rope_dim : o->head_dim; }
+
 /* As Llama 3.1 defines it: long wavelengths divided by the factor, short ones left, smooth between. */
 void td_outline_rope_divisors(const td_outline *o, float *out)
 {
     double low = (double)o->rope_original / o->rope_low, high = (double)o->rope_original / o->rope_high;
-    for (int64_t i = 0; i < o->head_dim / 2; i++) {
-        double wave = 2 * 3.14159265358979323846 * pow(o->rope_theta, 2.0 * (double)i / (double)o->head_dim), divisor = 1;
+    int64_t dim = td_outline_rope_dim(o);
+    for (int64_t i = 0; i < dim / 2; i++) {
+        double wave = 2 * 3.14159265358979323846 * pow(o->rope_theta, 2.0 * (double)i / (double)dim), divisor = 1;
         if (wave > low) divisor = o->rope_factor;
         else if (wave >= high) {
             double smooth = ((double)o->rope_original / wave - o->rope_low) / (o->rope_high - o->rope_low);

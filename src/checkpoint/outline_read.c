@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "checkpoint/layout.h"
 #include "checkpoint/outline.h"
 
 enum { SIZE_MAX_ANY = 1 << 28 };
@@ -68,7 +69,7 @@ static bool flag_of(const source *s, const char *key, bool fallback)
     bool value = fallback;
     if (s->config) {
         const cJSON *found = item(s, key);
-        return cJSON_IsBool(found) ? cJSON_IsTrue(found) : fallback;
+        return cJSON_IsNull(found) ? false : cJSON_IsBool(found) ? cJSON_IsTrue(found) : fallback; /* null is Python's None: false */
     }
     char full[128];
     snprintf(full, sizeof full, "%s.%s", s->prefix, key);
@@ -85,13 +86,13 @@ static void take_name(td_outline *o, const char *text, size_t bytes)
 
 /* ---- config.json ---- */
 
-/* rope_parameters (transformers 5) holds both; else rope_theta and rope_scaling stand apart. */
+/* rope_parameters (transformers 5) holds both, but a rope_scaling beside it displaces it; else rope_theta and rope_scaling stand apart. */
 static void rope_from_config(source *s, td_outline *o)
 {
-    const cJSON *both = item(s, "rope_parameters");
-    source r = {.c = s->c, .config = cJSON_IsObject(both) ? both : item(s, "rope_scaling")};
-    source theta = {.c = s->c, .config = cJSON_IsObject(both) ? both : s->config};
-    o->rope_theta = real_of(&theta, "rope_theta", real_of(s, "rope_theta", 10000));
+    const cJSON *scaling = item(s, "rope_scaling");
+    source r = {.c = s->c, .config = cJSON_IsObject(scaling) && scaling->child ? scaling : item(s, "rope_parameters")};
+    double theta = real_of(s, "rope_theta", td_family_get_defaults(o->family, o->v3, TD_FORMAT_SAFETENSORS).rope_theta);
+    o->rope_theta = cJSON_IsObject(r.config) ? real_of(&r, "rope_theta", theta) : theta;
     if (!cJSON_IsObject(r.config)) return;
     const cJSON *type = item(&r, "rope_type") ? item(&r, "rope_type") : item(&r, "type");
     const char *word = cJSON_IsString(type) ? type->valuestring : "default";
@@ -112,6 +113,7 @@ static void rope_from_config(source *s, td_outline *o)
     o->rope_original = size_of(&r, "original_max_position_embeddings", 1, o->context);
     if (o->rope == TD_ROPE_YARN && !cJSON_IsNumber(item(&r, "factor"))) o->rope_factor = (double)o->context / (double)o->rope_original;
     if (r.status < 0) s->status = r.status;
+    if (o->family == TD_FAMILY_DEEPSEEK && o->rope != TD_ROPE_YARN && o->rope_mscale_all > 0) missing(s, "rope_scaling.mscale_all_dim", "0 (other formats have no place for it without yarn)");
     if (s->status == TD_OK && !(o->rope_factor > 0)) missing(s, "rope_scaling", "a factor above 0");
 }
 
@@ -174,6 +176,7 @@ static void step3_from_config(source *s, td_outline *o)
 
 static void deepseek_from_config(source *s, td_outline *o)
 {
+    td_family_defaults absent = td_family_get_defaults(o->family, o->v3, TD_FORMAT_SAFETENSORS);
     o->kv_heads = 1;
     o->q_rank = size_of(s, "q_lora_rank", 0, 0);
     o->rope_halves = !flag_of(s, "rope_interleave", true);
@@ -185,18 +188,18 @@ static void deepseek_from_config(source *s, td_outline *o)
     o->experts = size_of(s, "n_routed_experts", 0, 0);
     o->top_k = size_of(s, "num_experts_per_tok", 0, 0);
     o->d_expert = size_of(s, "moe_intermediate_size", 0, 0);
-    o->shared_experts = size_of(s, "n_shared_experts", 0, 0);
+    o->shared_experts = size_of(s, "n_shared_experts", 0, absent.shared_experts);
     o->d_shared = o->shared_experts * o->d_expert;
-    o->groups = size_of(s, "n_group", 1, 1);
-    o->groups_used = size_of(s, "topk_group", 1, 1);
-    o->routed_scale = real_of(s, "routed_scaling_factor", 1);
+    o->groups = size_of(s, "n_group", 1, absent.groups);
+    o->groups_used = size_of(s, "topk_group", 1, absent.groups_used);
+    o->routed_scale = real_of(s, "routed_scaling_factor", absent.routed_scale);
     const cJSON *scoring = item(s, "scoring_func"), *method = item(s, "topk_method");
     o->norm_topk = o->v3 && flag_of(s, "norm_topk_prob", true); /* the V2 reference never renormalises */
     o->sigmoid = cJSON_IsString(scoring) ? !strcmp(scoring->valuestring, "sigmoid") : o->v3;
     o->group_greedy = cJSON_IsString(method) && !strcmp(method->valuestring, "group_limited_greedy");
     bool greedy = cJSON_IsString(method) ? !strcmp(method->valuestring, "greedy") : !o->v3;
     if (greedy) o->groups = o->groups_used = 1; /* whatever n_group says */
-    int64_t first = size_of(s, "first_k_dense_replace", 0, 0), every = size_of(s, "moe_layer_freq", 1, 1);
+    int64_t first = size_of(s, "first_k_dense_replace", 0, absent.first_dense), every = size_of(s, "moe_layer_freq", 1, 1);
     for (int64_t i = 0; i < o->layers; i++) o->moe[i] = o->experts > 0 && i >= first && i % every == 0;
 }
 
@@ -218,19 +221,20 @@ static void read_config(source *s, td_outline *o, const char *type)
     o->vocab = size_of(s, "vocab_size", 1, -1);
     o->heads = size_of(s, "num_attention_heads", 1, -1);
     o->d_ff = size_of(s, "intermediate_size", 1, -1);
-    o->norm_eps = real_of(s, "rms_norm_eps", 1e-6);
+    o->v3 = !strcmp(type, "deepseek_v3") || !strcmp(type, "kimi_k2");
+    td_family_defaults absent = td_family_get_defaults(o->family, o->v3, TD_FORMAT_SAFETENSORS);
+    o->norm_eps = real_of(s, "rms_norm_eps", absent.norm_eps);
     o->tied = flag_of(s, "tie_word_embeddings", false);
     o->bias = flag_of(s, "attention_bias", false);
     refuse_variants(s, o);
     if (o->layers > TD_OUTLINE_LAYERS_MAX) missing(s, "num_hidden_layers", "at most 512 layers");
     if (s->status < 0) return;
     o->context = size_of(s, "max_position_embeddings", 1, 4096);
-    o->v3 = !strcmp(type, "deepseek_v3") || !strcmp(type, "kimi_k2");
     if (o->family == TD_FAMILY_STEP3) step3_from_config(s, o);
     else if (o->family == TD_FAMILY_DEEPSEEK) deepseek_from_config(s, o);
     else {
-        o->kv_heads = size_of(s, "num_key_value_heads", 1, o->heads);
-        o->head_dim = size_of(s, "head_dim", 1, o->heads > 0 ? o->d_model / o->heads : 0);
+        o->kv_heads = size_of(s, "num_key_value_heads", 1, absent.kv_heads ? absent.kv_heads : o->heads);
+        o->head_dim = size_of(s, "head_dim", 1, absent.head_dim ? absent.head_dim : o->heads > 0 ? o->d_model / o->heads : 0);
     }
     if (o->family == TD_FAMILY_QWEN3_MOE) {
         o->experts = size_of(s, item(s, "num_local_experts") ? "num_local_experts" : "num_experts", 1, -1); /* transformers 5 writes the former */
@@ -239,6 +243,8 @@ static void read_config(source *s, td_outline *o, const char *type)
         o->norm_topk = flag_of(s, "norm_topk_prob", false);
         moe_layers_by_step(s, o);
     }
+    const td_tensor *embed = td_names_find(s->c, o->family, TD_SLOT_EMBED, 0, 0), *head = td_names_find(s->c, o->family, TD_SLOT_HEAD, 0, 0);
+    if (o->tied && embed && head) o->tied = td_layout_same(embed, head); /* the weights count, not the key */
     rope_from_config(s, o);
     ends_from_config(s, o);
 }
@@ -250,7 +256,7 @@ static void rope_from_gguf(source *s, td_outline *o)
     const char *type = "";
     size_t bytes = 0;
     char key[64];
-    o->rope_theta = real_of(s, "rope.freq_base", 10000);
+    o->rope_theta = real_of(s, "rope.freq_base", td_family_get_defaults(o->family, false, TD_FORMAT_GGUF).rope_theta);
     snprintf(key, sizeof key, "%s.rope.scaling.type", s->prefix);
     td_gguf_string(s->c, key, &type, &bytes);
     if (bytes == 4 && !memcmp(type, "yarn", 4)) o->rope = TD_ROPE_YARN;
@@ -285,7 +291,7 @@ static void rope_from_divisors(source *s, td_outline *o)
 {
     const td_tensor *t = td_names_find(s->c, o->family, TD_SLOT_ROPE_FREQS, 0, 0);
     if (!t || o->rope != TD_ROPE_PLAIN || s->status < 0) return;
-    int64_t count = o->head_dim / 2;
+    int64_t count = td_outline_rope_dim(o) / 2;
     if (t->type != TD_F32 || t->dims != 1 || t->shape[0] != count || count > 4096) {
         s->status = td_fail(TD_E_FORMAT, "checkpoint %s, tensor %s: expected %lld F32 divisors", td_checkpoint_path(s->c), t->name, (long long)count);
         return;
@@ -334,7 +340,7 @@ static void read_gguf(source *s, td_outline *o)
     o->head_dim = size_of(s, "attention.key_length", 1, o->heads > 0 ? o->d_model / o->heads : 0);
     o->context = size_of(s, "context_length", 1, 4096);
     o->d_ff = size_of(s, "feed_forward_length", 1, -1);
-    o->norm_eps = real_of(s, "attention.layer_norm_rms_epsilon", 1e-6);
+    o->norm_eps = real_of(s, "attention.layer_norm_rms_epsilon", td_family_get_defaults(o->family, false, TD_FORMAT_GGUF).norm_eps);
     o->q_rank = size_of(s, "attention.q_lora_rank", 1, 0);
     o->experts = size_of(s, "expert_count", 0, 0);
     o->top_k = size_of(s, "expert_used_count", 0, 0);

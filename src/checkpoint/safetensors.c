@@ -327,10 +327,13 @@ td_status td_safetensors_open(td_checkpoint *c, const char *path)
     if (!c->folder) return td_fail(TD_E_MEMORY, "checkpoint %s: no memory", path);
     TD_TRY(read_config(c));
     if (!folder) return read_file(c, path);
-    char *index = td_path_join(path, "model.safetensors.index.json");
-    if (!index) return td_fail(TD_E_MEMORY, "folder %s: no memory", path);
-    td_status status = td_path_exists(index) ? open_indexed(c, index) : open_unindexed(c);
+    char *index = td_path_join(path, "model.safetensors.index.json"), *single = td_path_join(path, "model.safetensors");
+    td_status status;
+    if (!index || !single) status = td_fail(TD_E_MEMORY, "folder %s: no memory", path);
+    else if (td_path_exists(single)) status = read_file(c, single); /* before an index that an earlier save left, as transformers does */
+    else status = td_path_exists(index) ? open_indexed(c, index) : open_unindexed(c);
     free(index);
+    free(single);
     return status;
 }
 
@@ -340,11 +343,23 @@ static td_status check_scale_shape(const td_checkpoint *c, const td_tensor *t, c
 {
     bool right = scale->dims == t->dims && t->dims >= 2;
     for (int d = 0; right && d < t->dims; d++) {
-        int64_t expected = d < t->dims - 2 ? t->shape[d] : (t->shape[d] + TD_F8_BLOCK - 1) / TD_F8_BLOCK;
+        int64_t expected = d < t->dims - 2 ? t->shape[d] : t->shape[d] / TD_F8_BLOCK + (t->shape[d] % TD_F8_BLOCK != 0);
         right = scale->shape[d] == expected;
     }
     if (right) return TD_OK;
     return td_fail(TD_E_FORMAT, "checkpoint %s, tensor %s: expected one scale per 128x128 block of %s, found another shape", c->path, scale->name, t->name);
+}
+
+/* A scale's shape does not always betray another block size: config.json must not name one. */
+static td_status check_block_size(const td_checkpoint *c)
+{
+    const cJSON *root = td_checkpoint_config(c), *text = cJSON_GetObjectItemCaseSensitive(root, "text_config"), *edge;
+    const cJSON *quantised = cJSON_GetObjectItemCaseSensitive(root, "quantization_config");
+    if (!quantised) quantised = cJSON_GetObjectItemCaseSensitive(text, "quantization_config");
+    cJSON_ArrayForEach(edge, cJSON_GetObjectItemCaseSensitive(quantised, "weight_block_size"))
+        if (!cJSON_IsNumber(edge) || edge->valuedouble != TD_F8_BLOCK)
+            return td_fail(TD_E_UNSUPPORTED, "checkpoint %s: config.json quantization_config.weight_block_size: expected [128, 128], found another size", c->path);
+    return TD_OK;
 }
 
 static const float *scale_values(td_checkpoint *c, const td_tensor *scale)
@@ -371,6 +386,7 @@ td_status td_safetensors_attach_scales(td_checkpoint *c, bool *removed)
         if (place == c->count || c->tensors[place].type != TD_F8_E4M3) continue;
         if (scale->type != TD_F32 && scale->type != TD_BF16 && scale->type != TD_F16)
             return td_fail(TD_E_UNSUPPORTED, "checkpoint %s, tensor %s: expected scales of type F32, BF16 or F16, found %s", c->path, scale->name, c->entries[i].type_name);
+        TD_TRY(check_block_size(c));
         TD_TRY(check_scale_shape(c, &c->tensors[place], scale));
         if (!(c->tensors[place].scale = scale_values(c, scale))) return TD_E_MEMORY;
         c->entries[place].bytes += c->entries[i].bytes;

@@ -258,14 +258,16 @@ static td_status keep_template(const td_checkpoint *c, const cJSON *config, td_v
         if (name && !strcmp(name, "default")) found = cJSON_GetObjectItemCaseSensitive(entry, "template");
         if (cJSON_IsString(found)) break;
     }
+    if (td_checkpoint_side_file(c, "chat_template.jinja", &text, &bytes) == TD_OK) { /* before the one in tokenizer_config.json, as the loader and transformers take it */
+        v->chat_template = (td_span){td_arena_text(v->arena, text, bytes), bytes};
+        free(text);
+        return v->chat_template.text ? TD_OK : TD_E_MEMORY;
+    }
     if (cJSON_IsString(found)) {
         v->chat_template = (td_span){td_arena_text(v->arena, found->valuestring, strlen(found->valuestring)), strlen(found->valuestring)};
         return v->chat_template.text ? TD_OK : TD_E_MEMORY;
     }
-    if (td_checkpoint_side_file(c, "chat_template.jinja", &text, &bytes) < 0) return TD_OK;
-    v->chat_template = (td_span){td_arena_text(v->arena, text, bytes), bytes};
-    free(text);
-    return v->chat_template.text ? TD_OK : TD_E_MEMORY;
+    return TD_OK;
 }
 
 static td_status read_side_config(const td_checkpoint *c, const td_outline *o, bool bos_in_template, td_vocabulary *v)

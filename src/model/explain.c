@@ -9,7 +9,7 @@ static int64_t first_bad(const td_tensor *t, float *row)
 {
     int64_t columns = t->shape[t->dims - 1], rows = columns ? td_tensor_elements(t) / columns : 0;
     for (int64_t r = 0; r < rows; r++) {
-        td_layout_row(t, r, row);
+        td_tensor_row(t, r, row);
         for (int64_t i = 0; i < columns; i++)
             if (!(row[i] - row[i] == 0.0f)) return r * columns + i;
     }

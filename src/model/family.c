@@ -35,15 +35,23 @@ static td_status refuse_variants(const td_source *source)
     return rotated == 1.0 ? TD_OK : td_source_wrong(source, "partial_rotary_factor", "1 (the other is not implemented)", "less");
 }
 
+bool td_source_is_v3(const td_source *source) { return !strcmp(source->architecture, "deepseek_v3") || !strcmp(source->architecture, "kimi_k2"); }
+
+td_family_defaults td_source_defaults(const td_source *source)
+{
+    return td_family_get_defaults(td_family_of(source->checkpoint, NULL), td_source_is_v3(source), td_checkpoint_format(source->checkpoint));
+}
+
 td_status td_family_common(const td_source *source, td_config *c)
 {
+    td_family_defaults absent = td_source_defaults(source);
     double eps;
     if (source->config) TD_TRY(refuse_variants(source));
     TD_NEED(source, "num_hidden_layers", "block_count", 1, TD_LAYERS_MAX, &c->layers);
     TD_NEED(source, "hidden_size", "embedding_length", 1, 1 << 20, &c->d_model);
     TD_NEED(source, "num_attention_heads", "attention.head_count", 1, TD_HEADS_MAX, &c->heads);
     TD_MAY(source, "intermediate_size", "feed_forward_length", 0, 1 << 24, 0, &c->d_ff);
-    TD_TRY(td_source_float(source, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 0.0, 1.0, &(double){1e-6}, &eps));
+    TD_TRY(td_source_float(source, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 0.0, 1.0, &absent.norm_eps, &eps));
     c->norm_eps = c->latent_eps = (float)eps;
     if (source->config) TD_NEED(source, "vocab_size", NULL, 1, 1 << 24, &c->vocab);
     c->router_scale = c->rope_magnitude = 1.0f;
@@ -59,11 +67,12 @@ td_status td_family_common(const td_source *source, td_config *c)
 
 td_status td_family_gqa(const td_source *source, td_config *c)
 {
+    td_family_defaults absent = td_source_defaults(source);
     int head_dim;
     c->attention = TD_ATTN_GQA;
-    TD_MAY(source, "num_key_value_heads", "attention.head_count_kv", 1, TD_HEADS_MAX, c->heads, &c->kv_heads);
+    TD_MAY(source, "num_key_value_heads", "attention.head_count_kv", 1, TD_HEADS_MAX, absent.kv_heads ? absent.kv_heads : c->heads, &c->kv_heads);
     if (c->heads % c->kv_heads) return td_source_wrong(source, source->config ? "num_key_value_heads" : "attention.head_count_kv", "a divisor of the query heads", "another number");
-    TD_MAY(source, "head_dim", "attention.key_length", 2, 1 << 14, c->d_model / c->heads, &head_dim);
+    TD_MAY(source, "head_dim", "attention.key_length", 2, 1 << 14, absent.head_dim ? absent.head_dim : c->d_model / c->heads, &head_dim);
     if (head_dim % 2) return td_source_wrong(source, "head_dim", "an even number", "an odd one");
     c->k_dim = c->v_dim = c->head_v_dim = c->rope_dim = head_dim;
     c->softmax_scale = 1.0f / sqrtf((float)head_dim);

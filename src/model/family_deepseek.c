@@ -41,22 +41,23 @@ static td_status configure_routing(const td_source *source, td_config *c, bool *
 {
     int shared, first, every, gating;
     double scale;
-    bool v3 = !strcmp(source->architecture, "deepseek_v3") || !strcmp(source->architecture, "kimi_k2");
+    bool v3 = td_source_is_v3(source);
+    td_family_defaults absent = td_source_defaults(source);
     const char *method, *scoring;
     TD_MAY(source, "n_routed_experts", "expert_count", 0, TD_EXPERTS_MAX, 0, &c->experts);
     if (c->experts == 0) return TD_OK;
     TD_NEED(source, "num_experts_per_tok", "expert_used_count", 1, TD_TOP_K_MAX, &c->top_k);
     TD_NEED(source, "moe_intermediate_size", "expert_feed_forward_length", 1, 1 << 24, &c->d_expert);
-    TD_MAY(source, "n_shared_experts", "expert_shared_count", 0, 1024, 0, &shared);
+    TD_MAY(source, "n_shared_experts", "expert_shared_count", 0, 1024, absent.shared_experts, &shared);
     c->d_shared = c->d_expert * shared;
-    TD_MAY(source, "first_k_dense_replace", "leading_dense_block_count", 0, TD_LAYERS_MAX, 0, &first);
+    TD_MAY(source, "first_k_dense_replace", "leading_dense_block_count", 0, TD_LAYERS_MAX, absent.first_dense, &first);
     TD_MAY(source, "moe_layer_freq", NULL, 1, TD_LAYERS_MAX, 1, &every);
     for (int layer = first; layer < c->layers; layer++) is_moe[layer] = layer % every == 0;
-    TD_TRY(td_source_float(source, "routed_scaling_factor", "expert_weights_scale", 0.0, 1e6, &(double){1.0}, &scale));
-    c->router_scale = scale == 0.0 ? 1.0f : (float)scale; /* GGUF writes 0 for none */
+    TD_TRY(td_source_float(source, "routed_scaling_factor", "expert_weights_scale", 0.0, 1e6, &absent.routed_scale, &scale));
+    c->router_scale = scale == 0.0 && !source->config ? 1.0f : (float)scale; /* GGUF writes 0 for none */
     TD_TRY(td_source_bool(source, "norm_topk_prob", "expert_weights_norm", v3, &c->router_norm));
-    TD_MAY(source, "n_group", "expert_group_count", 1, TD_EXPERTS_MAX, 1, &c->groups);
-    TD_MAY(source, "topk_group", "expert_group_used_count", 1, TD_EXPERTS_MAX, 1, &c->groups_used);
+    TD_MAY(source, "n_group", "expert_group_count", 1, TD_EXPERTS_MAX, absent.groups, &c->groups);
+    TD_MAY(source, "topk_group", "expert_group_used_count", 1, TD_EXPERTS_MAX, absent.groups_used, &c->groups_used);
     TD_TRY(td_source_text(source, "topk_method", v3 ? "noaux_tc" : "greedy", &method));
     TD_TRY(td_source_text(source, "scoring_func", v3 ? "sigmoid" : "softmax", &scoring));
     TD_MAY(source, NULL, "expert_gating_func", 1, 2, 1, &gating);
@@ -84,7 +85,7 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     int extra;
     TD_MAY(source, NULL, "nextn_predict_layers", 0, 8, 0, &extra); /* counted in block_count, come last, not used for decoding */
     c->layers -= TD_MIN(extra, c->layers - 1);
-    return td_rope_fill(source, 10000.0, arena, c);
+    return td_rope_fill(source, td_source_defaults(source).rope_theta, arena, c);
 }
 
 const td_family_rules td_rules_deepseek = {TD_FAMILY_DEEPSEEK, configure};

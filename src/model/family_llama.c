@@ -13,7 +13,7 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     if (!source->config) TD_MAY(source, NULL, "rope.dimension_count", 2, c->k_dim, c->k_dim, &c->rope_dim);
     TD_TRY(td_source_bool(source, "tie_word_embeddings", NULL, false, &c->tied));
     if (c->context_max == 0) c->context_max = 2048;
-    return td_rope_fill(source, 10000.0, arena, c);
+    return td_rope_fill(source, td_source_defaults(source).rope_theta, arena, c);
 }
 
 const td_family_rules td_rules_llama = {TD_FAMILY_LLAMA, configure};

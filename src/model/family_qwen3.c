@@ -14,7 +14,7 @@ static td_status configure_dense(const td_source *source, td_arena *arena, td_co
     c->qk_norm = true;
     TD_TRY(td_source_bool(source, "tie_word_embeddings", NULL, false, &c->tied));
     if (c->context_max == 0) c->context_max = 32768;
-    return td_rope_fill(source, 1000000.0, arena, c);
+    return td_rope_fill(source, td_source_defaults(source).rope_theta, arena, c);
 }
 
 /* decoder_sparse_step and mlp_only_layers say which layers are MoE. */

@@ -53,7 +53,7 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     TD_TRY(td_source_bool(source, "tie_word_embeddings", NULL, false, &c->tied));
     if (c->context_max == 0) TD_MAY(source, "max_position_embedding", NULL, 1, 1 << 24, 65536, &c->context_max);
     if (source->config) TD_TRY(read_moe_layers(source, c, is_moe));
-    return td_rope_fill(source, 500000.0, arena, c);
+    return td_rope_fill(source, td_source_defaults(source).rope_theta, arena, c);
 }
 
 const td_family_rules td_rules_step3 = {TD_FAMILY_STEP3, configure};

@@ -57,7 +57,7 @@ static void convert_task(void *arg, int row, int worker)
     convert_run *run = arg;
     int64_t k = run->from->shape[1];
     float *values = run->scratch + worker * k;
-    td_layout_row(run->from, row, values);
+    td_tensor_row(run->from, row, values);
     td_quantise_row(run->to->type, values, (char *)(uintptr_t)run->to->data + (size_t)row * td_dtype_row_bytes(run->to->type, k), k);
 }
 

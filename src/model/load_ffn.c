@@ -1,6 +1,8 @@
 /* load_ffn.c - the FFN side's weights: dense matrices, experts (stacked, fused gate+up, or one tensor each) and the shared expert. Only what is wanted here is touched. */
 #include "model/load.h"
 
+#include <stdio.h>
+
 /* One kind of expert matrix for all experts; those not wanted here keep their shape without data. */
 static td_status load_kind(td_loader *loader, td_slot part, int layer, int64_t rows, int64_t k, td_tensor *out)
 {
@@ -35,6 +37,18 @@ static td_status load_experts(td_loader *loader, int layer, td_layer_ffn *w)
     return td_load_matrix(loader, TD_SLOT_SHARED_DOWN, layer, c->d_model, c->d_shared, true, &w->shared_down);
 }
 
+/* Biases of the dense FFN, which GGUF files of llama may hold: refused, as mlp_bias in config.json is. */
+static td_status refuse_biases(const td_loader *loader, int layer)
+{
+    static const char *const names[] = {"gate", "up", "down"};
+    char name[64];
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "blk.%d.ffn_%s.bias", layer, names[i]);
+        if (td_checkpoint_find(loader->source->checkpoint, name)) return td_fail(TD_E_UNSUPPORTED, "%s, tensor %s: expected an FFN without biases, found one", td_checkpoint_path(loader->source->checkpoint), name);
+    }
+    return TD_OK;
+}
+
 td_status td_load_ffn(td_loader *loader)
 {
     td_model *model = loader->model;
@@ -48,6 +62,7 @@ td_status td_load_ffn(td_loader *loader)
             TD_TRY(load_experts(loader, layer, w));
             continue;
         }
+        TD_TRY(refuse_biases(loader, layer));
         TD_TRY(td_load_matrix(loader, TD_SLOT_GATE, layer, c->d_ff, c->d_model, true, &w->gate));
         TD_TRY(td_load_matrix(loader, TD_SLOT_UP, layer, c->d_ff, c->d_model, true, &w->up));
         TD_TRY(td_load_matrix(loader, TD_SLOT_DOWN, layer, c->d_model, c->d_ff, true, &w->down));

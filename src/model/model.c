@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "checkpoint/layout.h"
 #include "kernel/kernel.h"
 #include "model/load.h"
 
@@ -165,8 +166,8 @@ static const char *display_name(td_model *model)
     return td_arena_text(&model->arena, path + start, length - start);
 }
 
-/* The end token that config.json or GGUF metadata names, for models without tokenizer. */
-static int32_t end_token(const td_source *source, const char *hf, const char *gguf)
+/* A token that config.json or GGUF metadata names; -1 without. */
+static int32_t named_token(const td_source *source, const char *hf, const char *gguf)
 {
     int64_t id = -1;
     if (!source->config) {
@@ -174,8 +175,45 @@ static int32_t end_token(const td_source *source, const char *hf, const char *gg
         return (int32_t)id;
     }
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(source->config, hf);
-    if (cJSON_IsArray(item)) item = cJSON_GetArrayItem(item, 0);
     return cJSON_IsNumber(item) ? item->valueint : -1;
+}
+
+static void add_end(td_model *model, double id)
+{
+    if (!(id >= 0 && id < model->config.vocab) || model->end_count == TD_ENDS_MAX) return;
+    model->ends[model->end_count++] = (int32_t)id;
+}
+
+/* "eos_token_id": a number or a list of them. */
+static void add_ends(td_model *model, const cJSON *object)
+{
+    const cJSON *item, *ids = cJSON_GetObjectItemCaseSensitive(object, "eos_token_id");
+    if (cJSON_IsNumber(ids)) add_end(model, ids->valuedouble);
+    cJSON_ArrayForEach(item, ids)
+        if (cJSON_IsNumber(item)) add_end(model, item->valuedouble);
+}
+
+static void find_ends(td_model *model, const td_source *source)
+{
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    char *text = NULL;
+    size_t bytes = 0;
+    for (size_t i = 0; !source->config && i < TD_COUNT(keys); i++) add_end(model, named_token(source, NULL, keys[i]));
+    if (!source->config) return;
+    add_ends(model, source->config);
+    if (source->config != td_checkpoint_config(model->checkpoint)) add_ends(model, td_checkpoint_config(model->checkpoint));
+    if (td_checkpoint_side_file(model->checkpoint, "generation_config.json", &text, &bytes) < 0) return;
+    cJSON *file = cJSON_ParseWithLength(text, bytes);
+    add_ends(model, file);
+    cJSON_Delete(file);
+    free(text);
+}
+
+bool td_model_is_end(const td_model *model, int32_t token)
+{
+    for (int i = 0; i < model->end_count; i++)
+        if (model->ends[i] == token) return true;
+    return model->tokenizer && td_tokenizer_is_end(model->tokenizer, token);
 }
 
 static void fill_info(td_loader *loader)
@@ -190,6 +228,7 @@ static void fill_info(td_loader *loader)
         for (int layer = 0; layer < c->layers; layer++) add_attention_layer(&sum, model, layer);
     }
     for (int layer = 0; model->ffn && layer < c->layers; layer++) add_ffn_layer(&sum, model, layer);
+    find_ends(model, loader->source);
     int common = 0;
     for (int t = 0; t < TD_DTYPES; t++)
         if (sum.by_type[t] > sum.by_type[common]) common = t;
@@ -200,8 +239,8 @@ static void fill_info(td_loader *loader)
         .experts_per_token = c->experts ? c->top_k : 0, .parameters = sum.parameters, .weight_bytes = sum.attention + sum.ffn, .attention_bytes = sum.attention, .ffn_bytes = sum.ffn,
         .active_bytes = sum.active, .kv_bytes_per_token = (uint64_t)c->layers * (uint64_t)c->kv_heads * (uint64_t)(c->k_dim + (mla ? 0 : c->v_dim)) * 2, .fingerprint = fingerprint(loader),
         .has_tokenizer = model->tokenizer != NULL, .has_chat_template = model->chat != NULL, .chat_template = model->chat ? td_chat_template_source(model->chat) : NULL,
-        .bos = model->tokenizer ? td_tokenizer_bos(model->tokenizer) : end_token(loader->source, "bos_token_id", "tokenizer.ggml.bos_token_id"),
-        .eos = model->tokenizer ? td_tokenizer_eos(model->tokenizer) : end_token(loader->source, "eos_token_id", "tokenizer.ggml.eos_token_id"),
+        .bos = model->tokenizer ? td_tokenizer_bos(model->tokenizer) : named_token(loader->source, "bos_token_id", "tokenizer.ggml.bos_token_id"),
+        .eos = model->tokenizer && td_tokenizer_eos(model->tokenizer) >= 0 ? td_tokenizer_eos(model->tokenizer) : model->end_count ? model->ends[0] : -1,
     };
 }
 
@@ -258,6 +297,16 @@ static td_status load_text(td_model *model)
     return TD_OK;
 }
 
+/* Both matrices there and not the same: the weights count, not the key that says tied (as in transformers). */
+static void untie(td_loader *loader)
+{
+    td_config *c = &loader->model->config;
+    const td_tensor *embed = td_load_find(loader, TD_SLOT_EMBED, 0, 0), *head = td_load_find(loader, TD_SLOT_HEAD, 0, 0);
+    if (!c->tied || !embed || !head || td_layout_same(embed, head)) return;
+    td_log(TD_LOG_WARN, "model", "tie_word_embeddings is true, but %s differs from the embedding: it is used", head->name);
+    c->tied = false;
+}
+
 static td_status open_parts(td_model *model, const char *path, const td_model_options *options)
 {
     td_source source;
@@ -272,6 +321,7 @@ static td_status open_parts(td_model *model, const char *path, const td_model_op
     model->is_moe = is_moe;
     td_loader loader = {.model = model, .source = &source, .family = rules->family, .options = options, .is_moe = is_moe};
     for (int layer = 0; !source.config && layer < model->config.layers; layer++) is_moe[layer] = td_load_find(&loader, TD_SLOT_ROUTER, layer, 0) != NULL; /* GGUF says it by presence */
+    untie(&loader);
     TD_TRY(check_config(model));
     td_status status = load_weights(&loader);
     td_pool_close(loader.pool);

@@ -72,6 +72,8 @@ typedef struct {
     td_tensor shared_gate, shared_up, shared_down;             /* zeroed without shared expert */
 } td_layer_ffn;
 
+enum { TD_ENDS_MAX = 32 };
+
 struct td_model {
     td_config config;
     const bool *is_moe;                  /* [layers] */
@@ -84,8 +86,13 @@ struct td_model {
     td_chat_template *chat;              /* owned; NULL likewise */
     struct td_grammar_vocab *grammar_vocab; /* owned; NULL until a grammar was used: constraint.c */
     td_arena arena;                      /* load: converted weights, norms, tables */
+    int32_t ends[TD_ENDS_MAX];           /* end tokens that the checkpoint names, whatever its tokenizer knows */
+    int end_count;
     td_model_info info;
 };
+
+/* A token that ends a text: named by config.json, generation_config.json or GGUF metadata, or by the tokenizer. */
+bool td_model_is_end(const td_model *model, int32_t token);
 
 /* After logits that are no numbers: looks through the weights (slow) and leaves a sentence for td_error that names the first tensor with NaN or infinity, or says that
  * all weights are finite and the activations overflowed. Returns TD_E_FORMAT. */

@@ -48,8 +48,8 @@ static td_status optional(const td_source *source, const char *key, double low, 
 
 static td_status read_hf(const td_source *source, const td_config *config, scaling *s)
 {
-    const cJSON *object = cJSON_GetObjectItemCaseSensitive(source->config, "rope_parameters");
-    if (!cJSON_IsObject(object)) object = cJSON_GetObjectItemCaseSensitive(source->config, "rope_scaling");
+    const cJSON *object = cJSON_GetObjectItemCaseSensitive(source->config, "rope_scaling"); /* displaces rope_parameters where both stand, as in transformers */
+    if (!cJSON_IsObject(object) || !object->child) object = cJSON_GetObjectItemCaseSensitive(source->config, "rope_parameters");
     TD_TRY(optional(source, "rope_theta", 1.0, 1e12, s->theta, &s->theta));
     if (!cJSON_IsObject(object)) return TD_OK;
     td_source inner = nested(source, object);
@@ -86,7 +86,9 @@ static td_status read_gguf(const td_source *source, const td_config *config, sca
     const char *text;
     size_t bytes;
     snprintf(key, sizeof key, "%s.rope.scaling.type", source->architecture);
-    if (td_gguf_string(source->checkpoint, key, &text, &bytes)) snprintf(name, sizeof name, "%.*s", (int)TD_MIN(bytes, sizeof name - 1), text);
+    bool found = td_gguf_string(source->checkpoint, key, &text, &bytes);
+    if (!found && td_gguf_has(source->checkpoint, key)) return td_source_wrong(source, key, "a string", "another type");
+    if (found) snprintf(name, sizeof name, "%.*s", (int)TD_MIN(bytes, sizeof name - 1), text);
     TD_TRY(read_kind(source, name, &s->kind));
     TD_TRY(gguf_optional(source, "rope.freq_base", 1.0, 1e12, s->theta, &s->theta));
     TD_TRY(gguf_optional(source, "rope.scaling.factor", 1.0, 1e6, 1.0, &s->factor));
@@ -162,10 +164,10 @@ td_status td_rope_fill(const td_source *source, double default_theta, td_arena *
     if (s.kind == SCALE_YARN) {
         double computed = s.mscale > 0 && s.mscale_all_dim > 0 ? yarn_mscale(s.factor, s.mscale) / yarn_mscale(s.factor, s.mscale_all_dim) : yarn_mscale(s.factor, 1.0);
         config->rope_magnitude = (float)(s.more_magnitude * (s.attention_factor > 0 ? s.attention_factor : computed));
-        if (config->attention == TD_ATTN_MLA && s.mscale_all_dim > 0) {
-            double m = yarn_mscale(s.factor, s.mscale_all_dim);
-            config->softmax_scale = (float)((double)config->softmax_scale * m * m);
-        }
+    }
+    if (s.kind != SCALE_NONE && config->attention == TD_ATTN_MLA && s.mscale_all_dim > 0) { /* whatever the kind, as the published code has it */
+        double m = yarn_mscale(s.factor, s.mscale_all_dim);
+        config->softmax_scale = (float)((double)config->softmax_scale * m * m);
     }
     return TD_OK;
 }

@@ -49,13 +49,12 @@ static int number(const td_source *source, const char *key, double *out)
 {
     if (!source->config) {
         int64_t whole;
-        size_t count;
         if (td_gguf_i64(source->checkpoint, key, &whole)) {
             *out = (double)whole;
             return 1;
         }
         if (td_gguf_f64(source->checkpoint, key, out)) return 1;
-        return td_gguf_array_count(source->checkpoint, key, &count) ? -1 : 0;
+        return td_gguf_has(source->checkpoint, key) ? -1 : 0;
     }
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(source->config, key);
     if (!item || cJSON_IsNull(item)) return 0;
@@ -101,13 +100,13 @@ td_status td_source_bool(const td_source *source, const char *hf, const char *gg
     *out = fallback;
     if (!spell(source, hf, gguf, key, sizeof key)) return TD_OK;
     if (!source->config) {
-        td_gguf_bool(source->checkpoint, key, out);
-        return TD_OK;
+        bool found = td_gguf_bool(source->checkpoint, key, out);
+        return found || !td_gguf_has(source->checkpoint, key) ? TD_OK : td_source_wrong(source, key, "true or false", "another type");
     }
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(source->config, key);
-    if (!item || cJSON_IsNull(item)) return TD_OK;
-    if (!cJSON_IsBool(item)) return td_source_wrong(source, key, "true or false", "another type");
-    *out = cJSON_IsTrue(item);
+    if (!item) return TD_OK;
+    if (!cJSON_IsBool(item) && !cJSON_IsNull(item)) return td_source_wrong(source, key, "true or false", "another type");
+    *out = cJSON_IsTrue(item); /* null is Python's None: false */
     return TD_OK;
 }
 

@@ -39,4 +39,7 @@ static inline td_tensor td_tensor_slice(const td_tensor *t, int64_t index)
     return m;
 }
 
+/* Row `row` of a tensor seen as [rows, columns] (all dimensions but the last joined) as float32; FP8 block scales applied (last two dimensions). Not for integer types. */
+void td_tensor_row(const td_tensor *tensor, int64_t row, float *out);
+
 #endif

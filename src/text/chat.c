@@ -52,6 +52,8 @@ static td_status set_variables(j_run *run, const td_chat_template *chat, const c
     TD_TRY(set_text(run, "bos_token", chat->bos));
     TD_TRY(set_text(run, "eos_token", chat->eos));
     TD_TRY(j_dict_put(run, &run->frame->vars, j_str("add_generation_prompt", 21), j_bool(add_generation_prompt)));
+    TD_TRY(j_dict_put(run, &run->frame->vars, j_str("tools", 5), j_none())); /* none unless the context has them, not undefined: as transformers renders */
+    TD_TRY(j_dict_put(run, &run->frame->vars, j_str("documents", 9), j_none()));
     if (messages) {
         TD_TRY(j_from_json(run, messages, 0, &v));
         TD_TRY(j_dict_put(run, &run->frame->vars, j_str("messages", 8), v));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "text/tokenizer_parts.h"
 
 static const char *text_of(const cJSON *object, const char *key)
@@ -414,9 +415,12 @@ static td_status add_prefix(td_tokenizer *t, int32_t id)
 static td_status read_template(const cJSON *object, td_tokenizer *t)
 {
     const cJSON *item;
+    bool behind = false;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(object, "single")) {
         const char *name = text_of(cJSON_GetObjectItemCaseSensitive(item, "SpecialToken"), "id");
-        if (!name) break; /* the sequence itself */
+        if (name && behind) td_log(TD_LOG_WARN, "text", "tokenizer.json: post_processor: '%.40s' behind the text is left out: a prompt is to be continued, not ended", name);
+        behind |= !name; /* the sequence itself */
+        if (behind) continue;
         const cJSON *id, *ids = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(object, "special_tokens"), name), "ids");
         cJSON_ArrayForEach(id, ids) {
             if (!cJSON_IsNumber(id) || !(id->valuedouble >= 0 && id->valuedouble < TD_VOCAB_IDS_MAX) || t->prefix_count == 16) return td_fail(TD_E_FORMAT, "tokenizer.json: post_processor: special token '%.40s': expected at most 16 ids", name);

@@ -27,6 +27,7 @@ static td_status open_folder(const td_checkpoint *checkpoint, td_tokenizer **out
     td_status status = td_tokenizer_from_json(json, json_bytes, config, config_bytes, out);
     if (status == TD_OK) {
         read_end_ids(td_checkpoint_config(checkpoint), *out);
+        read_end_ids(cJSON_GetObjectItemCaseSensitive(td_checkpoint_config(checkpoint), "text_config"), *out);
         if (td_checkpoint_side_file(checkpoint, "generation_config.json", &generation, &generation_bytes) == TD_OK) {
             cJSON *file = cJSON_ParseWithLength(generation, generation_bytes);
             read_end_ids(file, *out);

@@ -128,6 +128,8 @@ CONFIG = [
     ("deepseek_v3-fp8", "kv_lora_rank", 15, "kv_"), ("deepseek_v3-fp8", "qk_rope_head_dim", 7, "qk_rope_head_dim"), ("deepseek_v3-fp8", "first_k_dense_replace", 0, "model.layers.0"),
     ("deepseek_v3-fp8", "first_k_dense_replace", -1, "first_k_dense_replace"), ("deepseek_v3-fp8", "n_shared_experts", 2, "shared_experts"), ("deepseek_v3-fp8", "scoring_func", "tanh", "scoring_func"),
     ("deepseek_v3-fp8", "topk_method", "random", "topk_method"), ("deepseek_v3-fp8", "routed_scaling_factor", "x", "routed_scaling_factor"), ("deepseek_v3-fp8", "topk_group", 1, "experts per token"),
+    ("deepseek_v3-fp8", "quantization_config", {"quant_method": "fp8", "weight_block_size": [96, 96]}, "weight_block_size"),
+    ("deepseek_v3-fp8", "quantization_config", {"quant_method": "fp8", "weight_block_size": [128, "x"]}, "weight_block_size"),
 ]
 
 
@@ -437,6 +439,10 @@ def gguf_faults():
         yield Fault(f"gguf alignment {value}", "gguf", gguf_change(lambda g, v=value: g.u32("general.alignment", v)), ("alignment",), every)
     def twice(g):
         g.keys["again"] = g.keys["general.architecture"]
+    for key in ("rope.freq_base", "rope.scaling.factor", "attention.layer_norm_rms_epsilon"):
+        yield Fault(f"gguf {key} a string", "gguf", gguf_change(lambda g, k=key: g.key("qwen3moe." + k, 8, struct.pack("<Q", 2) + b"12")), (key,), DECODE)
+    yield Fault("gguf rope.scaling.type a number", "gguf", gguf_change(lambda g: g.u32("qwen3moe.rope.scaling.type", 4)), ("rope.scaling.type",), DECODE)
+    yield Fault("gguf expert_weights_norm a number", "gguf", gguf_change(lambda g: g.u32("qwen3moe.expert_weights_norm", 1)), ("expert_weights_norm",), DECODE)
     yield Fault("gguf key twice", "gguf", gguf_change(twice), (), ())
     yield Fault("gguf without architecture", "gguf", gguf_change(lambda g: g.keys.pop("general.architecture")), ("general.architecture",), DECODE)
     yield Fault("gguf architecture unknown", "gguf", gguf_change(lambda g: g.key("general.architecture", 8, struct.pack("<Q", 4) + b"gpt7")), ("gpt7",), DECODE)

@@ -42,12 +42,13 @@ def between(rng, low, high):
 
 def scaling(rng, mla):
     """A rope_scaling object (None: no scaling), with rope_type as its key."""
-    kind = pick(rng, None, "yarn", "yarn") if mla else pick(rng, None, "linear", "llama3", "yarn")
+    kind = pick(rng, None, "yarn", "yarn", "linear", "llama3") if mla else pick(rng, None, "linear", "llama3", "yarn")
+    more = pick(rng, {}, dict(mscale_all_dim=0.8)) if mla else {}  # which MLA heeds whatever the kind
     if kind == "linear":
-        return dict(rope_type="linear", factor=pick(rng, 1.0, 2.5, 8.0))
+        return dict(more, rope_type="linear", factor=pick(rng, 1.0, 2.5, 8.0))
     if kind == "llama3":
         low = pick(rng, 1.0, 0.5, 2.0)
-        return dict(rope_type="llama3", factor=pick(rng, 2.0, 8.0, 32.0), low_freq_factor=low, high_freq_factor=low * pick(rng, 2.0, 4.0), original_max_position_embeddings=pick(rng, 16, 50, 8192))
+        return dict(more, rope_type="llama3", factor=pick(rng, 2.0, 8.0, 32.0), low_freq_factor=low, high_freq_factor=low * pick(rng, 2.0, 4.0), original_max_position_embeddings=pick(rng, 16, 50, 8192))
     if kind == "yarn":
         s = dict(rope_type="yarn", factor=pick(rng, 1.0, 4.0, 40.0), original_max_position_embeddings=pick(rng, 16, 64, 4096))
         if chance(rng, 0.5):
@@ -81,6 +82,10 @@ def draw_config(rng, family):
     c, theta = common(rng), pick(rng, 1e4, 5e5, 1e6, 1234.5)
     if family in ("llama", "qwen3", "qwen3_moe"):
         c.update(grouped(rng, family != "llama" or chance(rng, 0.4)), intermediate_size=between(rng, 1, 130), attention_bias=chance(rng, 0.3), tie_word_embeddings=chance(rng, 0.4))
+        if family == "qwen3" and chance(rng, 0.3):
+            c.update(head_dim=128, num_key_value_heads=32, num_attention_heads=32)
+        if family == "qwen3_moe" and chance(rng, 0.3):
+            c.update(num_key_value_heads=4, num_attention_heads=4 * between(rng, 1, 3))
         if family == "qwen3_moe":
             experts = between(rng, 1, 17)
             c.update(num_experts=experts, num_experts_per_tok=between(rng, 1, min(experts, 8)), moe_intermediate_size=between(rng, 1, 60), norm_topk_prob=chance(rng, 0.5),
@@ -93,6 +98,9 @@ def draw_config(rng, family):
              q_lora_rank=pick(rng, None, between(rng, 1, 50)), kv_lora_rank=2 * between(rng, 1, 25), qk_nope_head_dim=2 * between(rng, 1, 15), qk_rope_head_dim=2 * between(rng, 1, 12), v_head_dim=between(rng, 1, 30),
              n_routed_experts=groups * size, num_experts_per_tok=between(rng, 1, used * size), n_group=groups, topk_group=used, n_shared_experts=between(rng, 1, 3),
              first_k_dense_replace=between(rng, 0, c["num_hidden_layers"]), routed_scaling_factor=pick(rng, 1.0, 2.5, 16.0), norm_topk_prob=chance(rng, 0.5), tie_word_embeddings=chance(rng, 0.2))
+    if chance(rng, 0.3):  # what the class says itself: then the keys may be left out
+        c.update(n_group=8, topk_group=4, n_routed_experts=16, num_experts_per_tok=min(c["num_experts_per_tok"], 8), n_shared_experts=1 if family == "deepseek_v3" else 2, routed_scaling_factor=2.5 if family == "deepseek_v3" else 1.0,
+                 first_k_dense_replace=3 if family == "deepseek_v3" else 0, num_hidden_layers=between(rng, 3, 4))
     if family == "deepseek_v2":
         c.update(topk_method=pick(rng, "greedy", "group_limited_greedy"), norm_topk_prob=False)
     elif chance(rng, 0.3):
@@ -141,6 +149,43 @@ def respell(path, rng, theta, scale):
     file.write_text(json.dumps(config))
 
 
+LEFT_OUT = ("rope_theta", "rms_norm_eps", "head_dim", "num_key_value_heads", "n_group", "topk_group", "n_shared_experts", "routed_scaling_factor", "first_k_dense_replace", "tie_word_embeddings", "attention_bias",
+            "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers")
+
+
+def disturb(path, rng, name, theta, scale, tied):
+    """The same model, as people's tools leave it: keys at the class's own default left out, null for false, a rope_scaling that displaces rope_parameters, a tied flag that the
+    weights contradict, an index of an earlier save."""
+    import transformers
+
+    file = path / "config.json"
+    config = json.loads(file.read_text())
+    usual = getattr(transformers, name + "Config")().to_dict()
+    usual.update(rope_theta=10000.0)
+    usual.pop("head_dim", None) if name == "Llama" else None  # there it is worked out
+    usual.pop("num_key_value_heads", None) if name == "Llama" else None
+    done = []
+    for key in LEFT_OUT:
+        if key in config and key in usual and config[key] == usual[key] and chance(rng, 0.5):
+            del config[key]
+            done.append("no " + key)
+    for key in ("attention_bias", "norm_topk_prob", "tie_word_embeddings"):
+        if config.get(key) is False and chance(rng, 0.3):
+            config[key] = None
+            done.append("null " + key)
+    if scale and "rope_parameters" in config and chance(rng, 0.5):
+        config.update(rope_parameters=dict(rope_type="default", rope_theta=7777.0), rope_scaling=dict(scale, rope_theta=theta))
+        done.append("rope_scaling over rope_parameters")
+    if not tied and config.get("tie_word_embeddings") is False and chance(rng, 0.3):
+        config["tie_word_embeddings"] = True
+        done.append("tied, with a head of its own")
+    if (path / "model.safetensors").exists() and chance(rng, 0.3):
+        (path / "model.safetensors.index.json").write_text(json.dumps(dict(metadata={}, weight_map={"lm_head.weight": "model-00001-of-00002.safetensors"})))
+        done.append("an index left behind")
+    file.write_text(json.dumps(config))
+    return done
+
+
 class Model:
     def __init__(self, family, seed, path):
         import torch
@@ -161,6 +206,7 @@ class Model:
         self.spelling = pick(rng, 4, 5)
         if self.spelling == 4:
             respell(path, rng, theta, scale)
+        self.about.update(disturbed=disturb(path, rng, name, theta, scale, config.tie_word_embeddings))
         self.path, self.seed, self.family = path, seed, family
         self.model = model
         self.about.update(dtype=str(dtype), spelling=self.spelling, files=len(list(path.glob("*.safetensors"))))
@@ -271,7 +317,7 @@ class Checker:
         out, back = self.scratch / "c.gguf", self.scratch / "back"
         out.unlink(missing_ok=True)
         said = self.run("convert", model.path, out)
-        if said and "GGUF files of deepseek2 have no key" in said:
+        if said and ("GGUF files of deepseek2 have no key" in said or "rope_scaling.mscale_all_dim" in said):
             self.check(model, "convert refused", None)
             return
         self.check(model, "convert to GGUF", said)
