@@ -199,6 +199,25 @@ static void a_request_that_fits_few_places_finds_one(void **state)
     remove(path);
 }
 
+/* Nothing is read of them, so that the step they wait for would carry no rows and never end. */
+static void an_empty_prompt_read_inline_decodes_at_once(void **state)
+{
+    (void)state;
+    toy t;
+    plan_sim_result r, elsewhere;
+    plan_arrival arrivals[] = {{0, 0, 10}, {0.001, 0, 3}, {0.002, 700, 5}, {5, 0, 1}};
+    toy_open(&t, 10, 1e-13, 100e-6, 1e-12, 100e-6, 2, 3, 8, 1000);
+    plan_simulation s = {.c = &t.c, .replicas = 1, .arrivals = arrivals, .count = TD_COUNT(arrivals), .prefill = PLAN_PREFILL_INLINE};
+    assert_int_equal(plan_simulate(&s, &r), TD_OK);
+    assert_int_equal(r.finished, TD_COUNT(arrivals));
+    assert_true(isfinite(r.makespan_s) && isfinite(r.ttft_s.max) && isfinite(r.tpot_s.max) && isfinite(r.batch_mean) && isfinite(r.share_wait));
+    for (size_t i = 0; i < TD_COUNT(arrivals); i++) arrivals[i].prompt = 0;
+    assert_int_equal(plan_simulate(&s, &r), TD_OK);
+    s.prefill = PLAN_PREFILL_NONE;
+    assert_int_equal(plan_simulate(&s, &elsewhere), TD_OK);
+    assert_memory_equal(&r, &elsewhere, sizeof r); /* without prompts it does not matter who reads them */
+}
+
 static void traces_are_read_or_refused_by_line(void **state)
 {
     (void)state;
@@ -237,6 +256,7 @@ int main(void)
         cmocka_unit_test(the_best_ratio_is_the_published_one),
         cmocka_unit_test(a_run_can_be_replayed_and_nothing_is_lost),
         cmocka_unit_test(a_request_that_fits_few_places_finds_one),
+        cmocka_unit_test(an_empty_prompt_read_inline_decodes_at_once),
         cmocka_unit_test(traces_are_read_or_refused_by_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

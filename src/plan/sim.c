@@ -362,7 +362,7 @@ static td_status admit(world *w, copy *k, double now)
         s->reserved += q->prompt + q->output;
         q->slot = n;
         w->queued[index] = now - q->decode_s;
-        if (w->s->prefill == PLAN_PREFILL_INLINE) {
+        if (w->s->prefill == PLAN_PREFILL_INLINE && q->prompt > 0) { /* an empty prompt decodes at once */
             int *tail = &s->first_prefill;
             while (*tail >= 0) tail = &w->requests[*tail].next;
             *tail = index;
