@@ -218,6 +218,21 @@ static void an_empty_prompt_read_inline_decodes_at_once(void **state)
     assert_memory_equal(&r, &elsewhere, sizeof r); /* without prompts it does not matter who reads them */
 }
 
+/* The rate that nobody gave is 70 % of what the devices sustain while they also read the prompts. */
+static void the_default_rate_leaves_room_for_inline_prompts(void **state)
+{
+    (void)state;
+    static const char *const deploys[] = {"a=16xh800,f=16xh800,m=3", "c=32xh800,m=2"};
+    for (size_t i = 0; i < TD_COUNT(deploys); i++) {
+        char *out;
+        if (td_plan(TD_PLAN_SIMULATE, &(td_plan_options){.model = "step3", .deploy = deploys[i], .prefill = "inline", .requests = 4000, .format = "json"}, &out) < 0) fail_msg("%s", td_error());
+        cJSON *json = cJSON_Parse(out), *waits = cJSON_GetObjectItem(json, "queue_s"), *steps = cJSON_GetObjectItem(json, "tpot_s");
+        assert_true(cJSON_GetObjectItem(waits, "p99")->valuedouble < 2 * cJSON_GetObjectItem(steps, "p50")->valuedouble); /* a step or two, not a queue that grows */
+        cJSON_Delete(json);
+        td_free(out);
+    }
+}
+
 static void traces_are_read_or_refused_by_line(void **state)
 {
     (void)state;
@@ -257,6 +272,7 @@ int main(void)
         cmocka_unit_test(a_run_can_be_replayed_and_nothing_is_lost),
         cmocka_unit_test(a_request_that_fits_few_places_finds_one),
         cmocka_unit_test(an_empty_prompt_read_inline_decodes_at_once),
+        cmocka_unit_test(the_default_rate_leaves_room_for_inline_prompts),
         cmocka_unit_test(traces_are_read_or_refused_by_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,6 +215,19 @@ static td_status prefill_read(const inputs *in, const plan_deployment *d, double
     return TD_OK;
 }
 
+/* Requests a second that are 70 % of what the deployment sustains. The simulator reads inline prompts itself, so only this figure carries their share of a step. */
+static td_status default_rate(const plan_case *c, const plan_result *filled, const plan_simulation *s, double prompt, double output, double *rate)
+{
+    plan_workload load = *c->load;
+    plan_case reading = *c;
+    plan_result r = *filled;
+    load.prompt_share = prompt / output, load.prompt = prompt;
+    reading.load = &load;
+    if (s->prefill == PLAN_PREFILL_INLINE && plan_evaluate(&reading, &r) < 0) return td_context(TD_E_INVALID, "--prefill inline: expected --rate, because what the deployment sustains is not known");
+    *rate = 0.7 * r.tokens_s * s->replicas / output;
+    return TD_OK;
+}
+
 static td_status simulated(inputs *in, td_buffer *out)
 {
     const td_plan_options *o = in->o;
@@ -228,7 +241,8 @@ static td_status simulated(inputs *in, td_buffer *out)
     plan_simulation s = {.c = &c, .replicas = o->replicas >= 1 ? (int)o->replicas : 1, .seed = o->seed, .count = o->requests > 0 ? o->requests : 10000};
     TD_TRY(prefill_read(in, &d, r.devices * s.replicas, prompt, &s));
     plan_arrival *arrivals;
-    double rate = o->rate > 0 ? o->rate : 0.7 * r.tokens_s * s.replicas / output;
+    double rate = o->rate;
+    if (rate == 0 && !o->trace) TD_TRY(default_rate(&c, &r, &s, prompt, output, &rate));
     TD_TRY(o->trace ? plan_trace_read(o->trace, &arrivals, &s.count) : plan_poisson(rate, s.count, prompt, output, false, o->seed, &arrivals));
     s.arrivals = arrivals;
     plan_sim_result result;
