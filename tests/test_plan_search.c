@@ -1,7 +1,7 @@
 /* test_plan_search.c - td_plan as it is asked: the cheapest deployment meets its target, mixed hardware, and one sentence for what cannot be answered. */
 #include "plan_support.h"
 
-#include "plan/plan.h"
+#include "plan/search.h"
 
 static td_status searched(const char *model, const char *hardware, double tpot_ms, char **out)
 {
@@ -80,6 +80,44 @@ static void what_cannot_work_names_what_would(void **state)
     }
 }
 
+/* ---- verdict ---- */
+
+/* A question whose best split beats the best colocated deployment, answered by hand; the cards are two of the caller's. */
+static void two_choices(const plan_hardware *a, const plan_hardware *f, const plan_hardware *together, plan_answer *answer)
+{
+    memset(answer, 0, sizeof *answer);
+    answer->count = 2;
+    answer->choices[0].deployment = (plan_deployment){.a_pools = 1, .f_pools = 1, .ffn_tp = 1, .micro_batches = 3, .a = {{a, 8, 100}}, .f = {{f, 8, 0}}};
+    answer->choices[0].result = (plan_result){.batch = 2400, .devices = 16, .usd_mtok = a->usd_hour + f->usd_hour, .bound = "FFN"};
+    answer->choices[1].deployment = (plan_deployment){.colocated = true, .a_pools = 1, .ffn_tp = 1, .micro_batches = 2, .a = {{together, 16, 100}}};
+    answer->choices[1].result = (plan_result){.batch = 3200, .devices = 16, .usd_mtok = 3 * together->usd_hour, .bound = "FFN"};
+}
+
+static double ffn_intensity_of_verdict(const plan_question *q, const plan_answer *answer)
+{
+    td_buffer text = {0};
+    plan_verdict(q, answer, &text);
+    const char *at = text.data ? strstr(text.data, "the FFN is") : NULL;
+    if (!at || !(at = strchr(at, '('))) fail_msg("no FFN in: %s", text.data);
+    double intensity = strtod(at + 1, NULL);
+    td_buffer_free(&text);
+    return intensity;
+}
+
+static void the_verdict_counts_weights_as_they_are_stored(void **state)
+{
+    (void)state;
+    static plan_answer answer;
+    plan_hardware a = {.name = "a", .usd_hour = 1, .bf16 = 1e14, .fp8 = 1e14, .bandwidth = 1e12}, f = {.name = "f", .usd_hour = 1, .bf16 = 1e14, .fp8 = 1e14, .bandwidth = 1e12};
+    plan_model model;
+    assert_int_equal(plan_model_find("step3", &model), TD_OK);
+    plan_question q = {.model = &model, .precision = &PLAN_FP8, .factors = &PLAN_MEASURED, .load = {.context = 8192}, .tpot_s = 0.05};
+    two_choices(&a, &f, &a, &answer);
+    double planned = ffn_intensity_of_verdict(&q, &answer);
+    model.ffn_weight_bytes = 0.5;
+    assert_near(ffn_intensity_of_verdict(&q, &answer), 2 * planned, 0.01);
+}
+
 /* ---- options ---- */
 
 static void bad_options_are_one_sentence(void **state)
@@ -115,6 +153,7 @@ int main(void)
         cmocka_unit_test(the_cheapest_meets_its_target_and_more_time_never_costs_more),
         cmocka_unit_test(a_side_may_mix_hardware),
         cmocka_unit_test(what_cannot_work_names_what_would),
+        cmocka_unit_test(the_verdict_counts_weights_as_they_are_stored),
         cmocka_unit_test(bad_options_are_one_sentence),
         cmocka_unit_test(an_option_that_would_not_be_looked_at_is_refused),
     };

@@ -53,7 +53,7 @@ static void hunt_colocated(hunt *h, size_t slot, const plan_hardware *w)
 static void hunt_split(hunt *h, size_t slot, const plan_hardware *a, const plan_hardware *f)
 {
     const plan_question *q = h->q;
-    double weights = plan_ffn_parameters(q->model) * (q->model->ffn_weight_bytes > 0 ? q->model->ffn_weight_bytes : q->precision->ffn_weight_bytes);
+    double weights = plan_ffn_parameters(q->model) * plan_weight_bytes(q->model->ffn_weight_bytes, q->precision->ffn_weight_bytes);
     int tried = 0;
     for (size_t i = 0; i < TD_COUNT(sizes) && tried < 8; i++) {
         if (!size_allowed(sizes[i], f, q->devices_max - 1) || weights > 0.9 * sizes[i] * f->memory_bytes) continue;
@@ -170,7 +170,7 @@ static void reason_for_split(const plan_question *q, const plan_choice *afd, con
     double tokens = afd->result.batch / afd->deployment.micro_batches, ffn_bytes = 0;
     for (int g = 0; g < q->model->ffn_groups; g++) {
         const plan_ffn *k = &q->model->ffn[g];
-        ffn_bytes += q->precision->ffn_weight_bytes * k->layers * (k->shared_parameters + k->expert_parameters * plan_experts_touched(k->experts, k->top_k, tokens));
+        ffn_bytes += plan_weight_bytes(q->model->ffn_weight_bytes, q->precision->ffn_weight_bytes) * k->layers * (k->shared_parameters + k->expert_parameters * plan_experts_touched(k->experts, k->top_k, tokens));
     }
     if (a != f) {
         td_buffer_text(out, "each side runs on the card that is cheap for it: attention is ");

@@ -133,7 +133,7 @@ static void attention_costs(const plan_case *c, const plan_hardware *h, int g, a
     const plan_attention *a = &c->model->attention[g];
     const plan_factors *e = c->factors;
     double share = plan_kernel_share(e, a->kind, h->name), value = a->kv_value_bytes > 0 ? a->kv_value_bytes : c->precision->kv_bytes;
-    double weight = c->model->attention_weight_bytes > 0 ? c->model->attention_weight_bytes : c->precision->attention_weight_bytes;
+    double weight = plan_weight_bytes(c->model->attention_weight_bytes, c->precision->attention_weight_bytes);
     double by = 1 / (h->bandwidth * share), fl = 1 / (plan_flop_rate(h, c->precision->attention_bf16) * share);
     *out = (attention_cost){.byte_read = a->kv_values * value * by, .flop_read = a->core_flops * fl, .byte_token = a->index_bytes * by, .flop_token = a->index_flops * fl, .byte_row = 2 * a->state_bytes * by,
                             .flop_row = a->state_flops * fl, .limit = a->read_max, .linear_fixed = a->parameters * weight / (h->bandwidth * e->linear),
