@@ -118,6 +118,27 @@ static void the_verdict_counts_weights_as_they_are_stored(void **state)
     assert_near(ffn_intensity_of_verdict(&q, &answer), 2 * planned, 0.01);
 }
 
+static void hardware_without_a_price_decides_nothing(void **state)
+{
+    (void)state;
+    static plan_answer answer;
+    static const struct { double a, f, together; const char *expect, *never; } cases[] = {
+        {1, 1, 1, "is better here", "price is"}, {0, 0, 0, "All prices are zero", "better"}, {0, 1, 1, "No price is known for a, so", "is better here"}, {1, 0, 0, "for f, c, so", "All prices"}};
+    plan_model model;
+    assert_int_equal(plan_model_find("step3", &model), TD_OK);
+    plan_question q = {.model = &model, .precision = &PLAN_FP8, .factors = &PLAN_MEASURED, .load = {.context = 8192}, .tpot_s = 0.05};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        plan_hardware a = {.name = "a", .usd_hour = cases[i].a, .bf16 = 1e14, .bandwidth = 1e12}, f = a, c = a;
+        td_buffer text = {0};
+        snprintf(f.name, sizeof f.name, "f"), snprintf(c.name, sizeof c.name, "c");
+        f.usd_hour = cases[i].f, c.usd_hour = cases[i].together;
+        two_choices(&a, &f, &c, &answer);
+        plan_verdict(&q, &answer, &text);
+        if (!strstr(text.data, cases[i].expect) || strstr(text.data, cases[i].never)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, text.data);
+        td_buffer_free(&text);
+    }
+}
+
 /* ---- options ---- */
 
 static void bad_options_are_one_sentence(void **state)
@@ -154,6 +175,7 @@ int main(void)
         cmocka_unit_test(a_side_may_mix_hardware),
         cmocka_unit_test(what_cannot_work_names_what_would),
         cmocka_unit_test(the_verdict_counts_weights_as_they_are_stored),
+        cmocka_unit_test(hardware_without_a_price_decides_nothing),
         cmocka_unit_test(bad_options_are_one_sentence),
         cmocka_unit_test(an_option_that_would_not_be_looked_at_is_refused),
     };

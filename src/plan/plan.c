@@ -272,8 +272,8 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     TD_TRY(precision_read(o, &precision));
     TD_TRY(plan_model_find(o->model, &model));
     TD_TRY(plan_hardware_load(o->hardware_file, table));
-    TD_TRY(prices_apply(o->prices, table));
     if (o->calibration) TD_TRY(here_put(o, table));
+    TD_TRY(prices_apply(o->prices, table)); /* 'here' has none of its own */
     TD_TRY(hardware_list(o->hardware ? o->hardware : DEFAULT_HARDWARE, table, hardware, TD_COUNT(hardware), &count));
     if (!(context >= 1 && context <= 1e8)) return td_fail(TD_E_INVALID, "--context: expected 1 to 100000000 tokens, found %g", context);
     if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json_wanted(o), out);
