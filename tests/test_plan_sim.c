@@ -98,6 +98,9 @@ static void a_pipeline_takes_what_the_rule_says(void **state)
         assert_near(r.tpot_s.mean, expected, 0.01);
         assert_near(r.tpot_s.mean, rule.tpot_s, 0.01);
         assert_near(r.share_a + r.share_out + r.share_f + r.share_back + r.share_head + r.share_wait, 1, 1e-9);
+        t.load.straggler = 2.5; /* a side waits for its slowest device */
+        assert_int_equal(plan_simulate(&s, &r), TD_OK);
+        assert_near(r.tpot_s.mean, 2.5 * expected, 0.01);
         free(arrivals);
     }
 }

@@ -222,10 +222,11 @@ static double ffn_time(world *w, int g, int rows)
     return *known;
 }
 
-/* A stage of n devices that must all finish: the largest of n normal draws. */
+/* A stage of n devices that must all finish: the slowest device's time, and of n normal draws the largest. */
 static double jittered(world *w, double seconds, int n)
 {
     double cv = w->s->c->load->jitter;
+    seconds *= fmax(1, w->s->c->load->straggler);
     if (cv <= 0) return seconds;
     double u = pow(td_random_unit(w->s->seed ^ 0x5151, w->draws++), 1.0 / n), q = u < 0.5 ? u : 1 - u, t = sqrt(-2 * log(fmax(q, 1e-300)));
     double z = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) / (1 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t * t * t);
