@@ -73,7 +73,7 @@ static void what_cannot_work_names_what_would(void **state)
         {"step3", "h800", 50, "a=8xh800:4.5+8xh20:4,f=8xh800", "whole number"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,q=3", "q=3"}};
     for (size_t i = 0; i < TD_COUNT(cases); i++) {
         char *out = NULL;
-        td_status status = td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = cases[i].model, .hardware = cases[i].hardware, .tpot_ms = cases[i].tpot, .deploy = cases[i].deploy, .devices_max = 32}, &out);
+        td_status status = td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = cases[i].model, .hardware = cases[i].hardware, .tpot_ms = cases[i].tpot, .deploy = cases[i].deploy, .devices_max = cases[i].deploy ? 0 : 32}, &out);
         if (status >= 0) fail_msg("case %zu was accepted: %s", i, out);
         assert_null(out);
         if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
@@ -157,7 +157,18 @@ static void bad_options_are_one_sentence(void **state)
 static void an_option_that_would_not_be_looked_at_is_refused(void **state)
 {
     (void)state;
-    static const struct { td_plan_task task; td_plan_options o; const char *expect; } cases[] = {{TD_PLAN_COST, {.model = "step3", .chart = "x.svg"}, "--chart"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .chart = "x.svg"}, "--chart"},
+    static const struct { td_plan_task task; td_plan_options o; const char *expect; } cases[] = {
+        {TD_PLAN_SEARCH, {.model = "step3", .prefill = "banana"}, "--prefill"}, {TD_PLAN_SEARCH, {.model = "step3", .prefill = "0.5"}, "--simulate"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .prefill = "0.5"}, "--simulate"},
+        {TD_PLAN_SIMULATE, {.model = "step3", .deploy = "c=8xh20", .prefill = "banana"}, "--prefill"}, {TD_PLAN_COST, {.model = "step3", .prefill = "inline"}, "--prefill"}, {TD_PLAN_COST, {.model = "step3", .deploy = "nonsense"}, "--deploy"},
+        {TD_PLAN_COST, {.model = "step3", .ideal = true}, "--ideal"}, {TD_PLAN_COST, {.model = "step3", .tpot_ms = 40}, "--tpot"}, {TD_PLAN_COST, {.model = "step3", .jitter = 0.1}, "--jitter"},
+        {TD_PLAN_COST, {.model = "step3", .straggler = 2}, "--straggler"}, {TD_PLAN_COST, {.model = "step3", .loads = "x"}, "--loads"}, {TD_PLAN_COST, {.model = "step3", .demand = 5}, "--demand"},
+        {TD_PLAN_COST, {.model = "step3", .devices_max = 5}, "--devices-max"}, {TD_PLAN_COST, {.model = "step3", .threads = 2}, "--threads"}, {TD_PLAN_COST, {.model = "step3", .calibration = "x"}, "'here'"},
+        {TD_PLAN_SEARCH, {.model = "step3", .prompt = 100}, "--prompt"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .output = 100}, "--output"}, {TD_PLAN_SEARCH, {.model = "step3", .prefill = "elsewhere", .output = 9}, "--output"},
+        {TD_PLAN_SIMULATE, {.model = "step3", .trace = "x", .prompt = 5}, "--prompt"}, {TD_PLAN_SIMULATE, {.model = "step3", .trace = "x", .output = 5}, "--output"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .devices_max = 5}, "--devices-max"},
+        {TD_PLAN_SIMULATE, {.model = "step3", .deploy = "c=8xh20", .devices_max = 5}, "--devices-max"}, {TD_PLAN_SEARCH, {.model = "step3", .seed = 5}, "--seed"}, {TD_PLAN_COST, {.model = "step3", .seed = 5}, "--seed"},
+        {TD_PLAN_PAPER, {.hardware = "h20"}, "--hardware"}, {TD_PLAN_PAPER, {.prices = "h20=1"}, "--price"}, {TD_PLAN_PREDICT, {.model = "step3", .hardware = "h20"}, "--hardware"}, {TD_PLAN_PREDICT, {.model = "step3", .tpot_ms = 5}, "--tpot"},
+        {TD_PLAN_MODELS, {.context = 5}, "--context"}, {TD_PLAN_HARDWARE, {.kv = "bf16"}, "--kv"}, {TD_PLAN_CALIBRATE, {.calibration = "x", .deploy = "c=8xh20"}, "--deploy"},
+        {TD_PLAN_COST, {.model = "step3", .chart = "x.svg"}, "--chart"}, {TD_PLAN_SEARCH, {.model = "step3", .deploy = "c=8xh20", .chart = "x.svg"}, "--chart"},
         {TD_PLAN_SEARCH, {.model = "step3", .rate = 5}, "--rate"}, {TD_PLAN_SIMULATE, {.model = "step3", .rate = 5, .trace = "x"}, "--rate"}, {TD_PLAN_COST, {.model = "step3", .format = "csv"}, "--csv"}, {TD_PLAN_MODELS, {.format = "json"}, "--json"},
         {TD_PLAN_SEARCH, {.model = "step3", .from = "x"}, "--from"}, {TD_PLAN_SEARCH, {.model = "step3", .batch = 4}, "--batch"}, {TD_PLAN_SIMULATE, {.model = "step3", .demand = 5}, "--demand"}, {TD_PLAN_SEARCH, {.model = "step3", .trace = "x"}, "--trace"}};
     for (size_t i = 0; i < TD_COUNT(cases); i++) {

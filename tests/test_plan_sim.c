@@ -236,6 +236,27 @@ static void the_default_rate_leaves_room_for_inline_prompts(void **state)
     }
 }
 
+/* A pool reads the trace's prompts at the trace's own length, whatever --context says of decoding. */
+static void prompts_of_a_trace_are_read_at_their_own_length(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/td_trace_XXXXXX", *out;
+    double ttft[2];
+    FILE *f = fdopen(mkstemp(path), "w");
+    fputs("0 50000 10\n", f);
+    fclose(f);
+    for (int i = 0; i < 2; i++) {
+        td_plan_options o = {.model = "step3", .deploy = "a=8xh800:4,f=16xh800,m=3", .trace = path, .prefill = "1", .context = i ? 16384 : 4096, .format = "json"};
+        if (td_plan(TD_PLAN_SIMULATE, &o, &out) < 0) fail_msg("%s", td_error());
+        cJSON *json = cJSON_Parse(out);
+        ttft[i] = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "ttft_s"), "mean")->valuedouble;
+        cJSON_Delete(json);
+        td_free(out);
+    }
+    assert_near(ttft[1], ttft[0], 1e-9);
+    remove(path);
+}
+
 static void traces_are_read_or_refused_by_line(void **state)
 {
     (void)state;
@@ -276,6 +297,7 @@ int main(void)
         cmocka_unit_test(a_request_that_fits_few_places_finds_one),
         cmocka_unit_test(an_empty_prompt_read_inline_decodes_at_once),
         cmocka_unit_test(the_default_rate_leaves_room_for_inline_prompts),
+        cmocka_unit_test(prompts_of_a_trace_are_read_at_their_own_length),
         cmocka_unit_test(traces_are_read_or_refused_by_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
