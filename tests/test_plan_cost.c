@@ -221,7 +221,7 @@ static void hardware_lines_are_read_or_refused_by_number(void **state)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     FILE *f = fdopen(fd, "w");
-    fputs("# mine\nmycard gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nh20 gpu 0.5 148 296 96 4000 50 4 450 8 400 # cheaper\n", f);
+    fputs("# mine\nMy-card_2.x gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nmycard gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nh20 gpu 0.5 148 296 96 4000 50 4 450 8 400 # cheaper\n", f);
     fclose(f);
     plan_hardware_table table;
     const plan_hardware *w;
@@ -229,13 +229,15 @@ static void hardware_lines_are_read_or_refused_by_number(void **state)
     assert_int_equal(plan_hardware_find(&table, "mycard", &w), TD_OK);
     assert_true(w->fp8 == 200e12 && w->node == 4 && w->scale_up == 0);
     assert_string_equal(w->source, "a receipt");
+    assert_int_equal(plan_hardware_find(&table, "My-card_2.x", &w), TD_OK);
     assert_int_equal(plan_hardware_find(&table, "H20", &w), TD_OK);
     assert_true(w->usd_hour == 0.5);
     assert_int_equal(plan_hardware_find(&table, "h8000", &w), TD_E_NOT_FOUND);
     assert_non_null(strstr(td_error(), "'h800'"));
     for (size_t i = 0; i < table.count; i++) assert_true(strlen(table.items[i].source) > 6); /* every line says where its figures come from */
     plan_hardware_free(&table);
-    static const char *const bad[] = {"x gpu 1 2 3\n", "x gpu -1 100 200 48 900 25 5 - 4 300\n", "x gpu nan 100 200 48 900 25 5 - 4 300\n", "x gpu 1 0 200 48 900 25 5 - 4 300\n", "x gpu 1 1 2 48 900 25 5 - 1.5 300\n"};
+    static const char *const bad[] = {"x gpu 1 2 3\n", "x gpu -1 100 200 48 900 25 5 - 4 300\n", "x gpu nan 100 200 48 900 25 5 - 4 300\n", "x gpu 1 0 200 48 900 25 5 - 4 300\n", "x gpu 1 1 2 48 900 25 5 - 1.5 300\n",
+        "a\"b gpu 1 100 200 48 900 25 5 - 4 300\n", "a,b gpu 1 100 200 48 900 25 5 - 4 300\n", "a+b gpu 1 100 200 48 900 25 5 - 4 300\n", "a:4 gpu 1 100 200 48 900 25 5 - 4 300\n", "\xc3\xa9 gpu 1 100 200 48 900 25 5 - 4 300\n"};
     for (size_t i = 0; i < TD_COUNT(bad); i++) {
         f = fopen(path, "w");
         fprintf(f, "\n%s", bad[i]);
