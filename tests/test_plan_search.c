@@ -80,6 +80,56 @@ static void what_cannot_work_names_what_would(void **state)
     }
 }
 
+/* ---- what the engine is told ---- */
+
+static cJSON *judged(const char *model, const char *kv, double context, const char *deploy)
+{
+    char *out;
+    if (td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = model, .kv = kv, .context = context, .deploy = deploy, .tpot_ms = 1000, .format = "json"}, &out) < 0) fail_msg("%s", td_error());
+    cJSON *json = cJSON_Parse(out);
+    assert_non_null(json);
+    td_free(out);
+    return json;
+}
+
+static double told(const cJSON *json, const char *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItem(cJSON_GetObjectItem(json, object), key);
+    return item ? item->valuedouble : -1;
+}
+
+static void the_engine_is_told_the_context_that_was_planned(void **state)
+{
+    (void)state;
+    static const struct { const char *model; double context, told; } cases[] = {{"step3", 8192, -1}, {"step3", 32768, -1}, {"step3", 65000, 65000}, {"qwen3-30b-a3b", 131072, 131072}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        cJSON *json = judged(cases[i].model, NULL, cases[i].context, "a=8xh800,f=16xh800,m=3");
+        assert_near(told(json, "engine", "context_max"), cases[i].told, 0);
+        assert_true(told(json, "engine", "kv_tokens") >= cases[i].context);
+        assert_null(cJSON_GetObjectItem(json, "notes"));
+        cJSON_Delete(json);
+    }
+}
+
+static void what_the_engine_cannot_do_is_said(void **state)
+{
+    (void)state;
+    cJSON *json = judged("step3", "4bit", 8192, "a=8xh800,f=16xh800,m=3"), *notes = cJSON_GetObjectItem(json, "notes");
+    assert_true(told(json, "engine", "kv_tokens") < 0 && told(json, "engine", "kv_dtype") < 0 && told(json, "engine", "requests_max") >= 1); /* BF16 pages for as many tokens would be 3.6 times the memory */
+    assert_int_equal(cJSON_GetArraySize(notes), 1);
+    assert_non_null(strstr(cJSON_GetArrayItem(notes, 0)->valuestring, "KV type"));
+    cJSON_Delete(json);
+    json = judged("step3", NULL, 8192, "a=64xh800:4,f=64xh800,m=3");
+    assert_near(told(json, "worker", "clients_max"), 64, 0);
+    assert_null(cJSON_GetObjectItem(json, "notes"));
+    cJSON_Delete(json);
+    json = judged("step3", "4bit", 8192, "a=64xh800:4+8xh20:4,f=64xh800,m=3"), notes = cJSON_GetObjectItem(json, "notes");
+    assert_near(told(json, "worker", "clients_max"), 64, 0);
+    assert_int_equal(cJSON_GetArraySize(notes), 2);
+    assert_non_null(strstr(cJSON_GetArrayItem(notes, 1)->valuestring, "from 72"));
+    cJSON_Delete(json);
+}
+
 /* ---- verdict ---- */
 
 /* A question whose best split beats the best colocated deployment, answered by hand; the cards are two of the caller's. */
@@ -185,6 +235,8 @@ int main(void)
         cmocka_unit_test(the_cheapest_meets_its_target_and_more_time_never_costs_more),
         cmocka_unit_test(a_side_may_mix_hardware),
         cmocka_unit_test(what_cannot_work_names_what_would),
+        cmocka_unit_test(the_engine_is_told_the_context_that_was_planned),
+        cmocka_unit_test(what_the_engine_cannot_do_is_said),
         cmocka_unit_test(the_verdict_counts_weights_as_they_are_stored),
         cmocka_unit_test(hardware_without_a_price_decides_nothing),
         cmocka_unit_test(bad_options_are_one_sentence),
