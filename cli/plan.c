@@ -37,7 +37,7 @@ static const char help[] =
     "  --json, --csv             machine-readable; serve, run and worker take the JSON of a search or of --deploy with --config\n"
     "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --seed N     for --simulate\n"
     "  --prefill elsewhere|inline|0.5      who reads prompts: others (default), the same devices, or (simulate) additional devices, half as many\n"
-    "  --calibration FILE        the fitted machine becomes hardware 'here'\n"
+    "  --calibration FILE        the fitted machine becomes hardware 'here', for --hardware, --deploy and --price\n"
     "  --batch N --threads N --phase decode|prefill --calibration FILE [--deploy 1A1F --link-us N]     for --predict\n";
 
 typedef enum { TEXT, NUMBER, FLAG, TASK } shape;
@@ -57,7 +57,7 @@ static const option options_known[] = {
 
 static int wrong(const char *what, const char *found)
 {
-    fprintf(stderr, "tandem plan: %s, found '%s'; 'tandem plan --help' lists the options\n", what, found);
+    fprintf(stderr, "tandem: %s, found '%s'; 'tandem plan --help' lists the options\n", what, found);
     return EXIT_USAGE;
 }
 
@@ -70,7 +70,7 @@ static int number(const option *o, const char *text, td_plan_options *into)
         if (!strcmp(end, "s")) v *= 1000, end++;
         else if (!strcmp(end, "ms")) end += 2;
     } else if (end != text && (*end == 'K' || *end == 'k') && !end[1]) v *= 1024, end++;
-    bool zero = strstr("--seed --jitter --link-us --prompt", o->name) != NULL; /* elsewhere nothing would be asked for */
+    bool zero = strstr("--seed --jitter --link-us", o->name) != NULL; /* elsewhere nothing would be asked for */
     snprintf(expected, sizeof expected, "expected a number %s 0 after %s", zero ? "of at least" : "above", o->name);
     if (end == text || *end || !isfinite(v) || v < 0 || (v == 0 && !zero)) return wrong(expected, text);
     if (o->value && v != floor(v)) return wrong("expected a whole number", text);
@@ -132,6 +132,7 @@ int verb_plan(int argc, char **argv)
         } else if (number(o, argv[++i], &into)) return EXIT_USAGE;
     }
     if (into.model && (task == TD_PLAN_PAPER || task == TD_PLAN_MODELS || task == TD_PLAN_HARDWARE || task == TD_PLAN_CALIBRATE)) return wrong("expected no model for what was asked", into.model);
+    if (task == TD_PLAN_CALIBRATE && into.from && into.threads) return wrong("expected no --threads beside --from, whose rows say theirs", into.from);
     char *out, *rows = NULL, *folder = NULL;
     if (task == TD_PLAN_CALIBRATE && !into.from) {
         int status = into.calibration[0] ? measure_machine(into.weights, into.threads, &rows, &folder) : EXIT_DONE;
@@ -141,7 +142,7 @@ int verb_plan(int argc, char **argv)
     td_status done = td_plan(task, &into, &out);
     forget(rows, folder);
     if (done < 0) {
-        fprintf(stderr, "tandem plan: %s\n", td_error());
+        fprintf(stderr, "tandem: %s\n", td_error());
         return EXIT_FAILED;
     }
     fputs(out, stdout);

@@ -63,6 +63,12 @@ static void a_machine_is_fitted_and_unseen_rows_predicted(void **state)
     assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(json, "hardware"), 0), "name")->valuestring, "here");
     cJSON_Delete(json);
     td_free(out);
+    /* and is priced like any other */
+    if (td_plan(TD_PLAN_COST, &(td_plan_options){.model = names[0], .calibration = path, .hardware = "here", .prices = "here=0.5", .threads = 2, .format = "json"}, &out) < 0) fail_msg("%s", td_error());
+    json = cJSON_Parse(out);
+    assert_true(cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(json, "hardware"), 0), "ffn_usd")->valuedouble > 0);
+    cJSON_Delete(json);
+    td_free(out);
     assert_int_equal(plan_calibrate(rows, 5, &fit), TD_E_INVALID); /* too few rows */
     assert_non_null(strstr(td_error(), "at least 6"));
     remove(path);

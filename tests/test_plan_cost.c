@@ -68,11 +68,92 @@ static void newer_models_cost_what_was_derived(void **state)
             for (int h = 0; h < 4; h++) {
                 const plan_hardware *w;
                 assert_int_equal(plan_hardware_find(&table, cards[h], &w), TD_OK);
-                attention = fmin(attention, plan_attention_usd(&t, w));
-                ffn = fmin(ffn, plan_ffn_usd(&t, w));
+                attention = fmin(attention, plan_attention_usd(&t, &PLAN_FP8, w));
+                ffn = fmin(ffn, plan_ffn_usd(&t, &PLAN_FP8, w));
             }
             if (fabs(attention + ffn - known[i].usd[c]) > 0.00151) fail_msg("%s at %d: %.4f, expected %.3f", known[i].name, 8192 << (2 * c), attention + ffn, known[i].usd[c]);
         }
+    plan_hardware_free(&table);
+}
+
+/* ---- the report ---- */
+
+/* A number of the first hardware of a JSON report, or of its part of that name. */
+static double reported(const char *out, const char *part, const char *key)
+{
+    cJSON *json = cJSON_Parse(out), *item, *found = part ? NULL : cJSON_GetArrayItem(cJSON_GetObjectItem(json, "hardware"), 0);
+    if (part)
+        cJSON_ArrayForEach(item, cJSON_GetObjectItem(json, "parts")) if (!strcmp(cJSON_GetObjectItem(item, "part")->valuestring, part)) found = item;
+    double value = cJSON_GetObjectItem(found, key)->valuedouble;
+    cJSON_Delete(json);
+    return value;
+}
+
+static double cost_of(const plan_model *m, const plan_precision *p, const plan_hardware *w, const char *part, const char *key)
+{
+    td_buffer out = {0};
+    assert_int_equal(plan_cost_report(m, p, 8192, &w, 1, true, &out), TD_OK);
+    double value = reported(out.data, part, key);
+    td_buffer_free(&out);
+    return value;
+}
+
+static void wider_types_cost_the_rate_they_compute_at(void **state)
+{
+    (void)state;
+    char *narrow, *wide;
+    assert_int_equal(td_plan(TD_PLAN_COST, &(td_plan_options){.model = "step3", .hardware = "h800", .format = "json"}, &narrow), TD_OK);
+    assert_int_equal(td_plan(TD_PLAN_COST, &(td_plan_options){.model = "step3", .hardware = "h800", .kv = "bf16", .weights = "bf16", .format = "json"}, &wide), TD_OK);
+    assert_near(reported(wide, NULL, "ffn_usd"), 1980.0 / 989 * reported(narrow, NULL, "ffn_usd"), 1e-4);
+    assert_near(reported(wide, NULL, "attention_usd"), 2 * reported(narrow, NULL, "attention_usd"), 2e-3); /* twice the bytes of the core, half the rate of the linear layers */
+    td_free(narrow), td_free(wide);
+}
+
+static void text_json_and_schedule_agree_on_what_fits_in_memory(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"step3", "qwen3-0.6b"}; /* the second has one matrix for embedding and head */
+    plan_hardware_table table;
+    plan_deployment d;
+    assert_int_equal(plan_hardware_load(NULL, &table), TD_OK);
+    assert_int_equal(plan_deployment_read("a=1xh800,f=16xh800,m=1", &table, &d), TD_OK);
+    for (size_t i = 0; i < TD_COUNT(names); i++) {
+        plan_model m;
+        td_buffer text = {0};
+        plan_result r;
+        plan_workload load = {.context = 8192};
+        char end[40];
+        assert_int_equal(plan_model_find(names[i], &m), TD_OK);
+        assert_int_equal(m.tied_embeddings, i == 1);
+        double sequences = cost_of(&m, &PLAN_FP8, d.a[0].hardware, NULL, "sequences_in_memory");
+        assert_int_equal(plan_cost_report(&m, &PLAN_FP8, 8192, &d.a[0].hardware, 1, false, &text), TD_OK);
+        snprintf(end, sizeof end, " %.0f\n", sequences);
+        assert_string_equal(text.data + text.bytes - strlen(end), end);
+        td_buffer_free(&text);
+        plan_case c = {.model = &m, .precision = &PLAN_FP8, .factors = &PLAN_MEASURED, .load = &load, .deployment = &d};
+        d.a[0].rows = sequences;
+        assert_int_equal(plan_evaluate(&c, &r), TD_OK);
+        d.a[0].rows++;
+        assert_int_equal(plan_evaluate(&c, &r), TD_E_INVALID);
+    }
+    plan_hardware_free(&table);
+}
+
+static void stored_weights_cost_their_own_bytes(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"attention linear", "FFN", "LM head"};
+    plan_model planned, stored;
+    plan_hardware_table table;
+    const plan_hardware *w;
+    assert_int_equal(plan_hardware_load(NULL, &table), TD_OK);
+    assert_int_equal(plan_hardware_find(&table, "h800", &w), TD_OK);
+    assert_int_equal(plan_model_find("step3", &planned), TD_OK);
+    stored = planned;
+    stored.attention_weight_bytes = 0.5, stored.ffn_weight_bytes = 0.25, stored.head_weight_bytes = 1;
+    static const double shares[] = {0.5, 0.25, 0.5}; /* PLAN_FP8: 1, 1 and 2 bytes */
+    for (size_t i = 0; i < TD_COUNT(parts); i++) assert_near(cost_of(&stored, &PLAN_FP8, w, parts[i], "bytes"), shares[i] * cost_of(&planned, &PLAN_FP8, w, parts[i], "bytes"), 1e-6);
+    assert_true(cost_of(&stored, &PLAN_FP8, w, NULL, "sequences_in_memory") > cost_of(&planned, &PLAN_FP8, w, NULL, "sequences_in_memory"));
     plan_hardware_free(&table);
 }
 
@@ -140,7 +221,7 @@ static void hardware_lines_are_read_or_refused_by_number(void **state)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     FILE *f = fdopen(fd, "w");
-    fputs("# mine\nmycard gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nh20 gpu 0.5 148 296 96 4000 50 4 450 8 400 # cheaper\n", f);
+    fputs("# mine\nMy-card_2.x gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nmycard gpu 1.5 100 200 48 900 25 5 - 4 300 # a receipt\nh20 gpu 0.5 148 296 96 4000 50 4 450 8 400 # cheaper\n", f);
     fclose(f);
     plan_hardware_table table;
     const plan_hardware *w;
@@ -148,13 +229,15 @@ static void hardware_lines_are_read_or_refused_by_number(void **state)
     assert_int_equal(plan_hardware_find(&table, "mycard", &w), TD_OK);
     assert_true(w->fp8 == 200e12 && w->node == 4 && w->scale_up == 0);
     assert_string_equal(w->source, "a receipt");
+    assert_int_equal(plan_hardware_find(&table, "My-card_2.x", &w), TD_OK);
     assert_int_equal(plan_hardware_find(&table, "H20", &w), TD_OK);
     assert_true(w->usd_hour == 0.5);
     assert_int_equal(plan_hardware_find(&table, "h8000", &w), TD_E_NOT_FOUND);
     assert_non_null(strstr(td_error(), "'h800'"));
     for (size_t i = 0; i < table.count; i++) assert_true(strlen(table.items[i].source) > 6); /* every line says where its figures come from */
     plan_hardware_free(&table);
-    static const char *const bad[] = {"x gpu 1 2 3\n", "x gpu -1 100 200 48 900 25 5 - 4 300\n", "x gpu nan 100 200 48 900 25 5 - 4 300\n", "x gpu 1 0 200 48 900 25 5 - 4 300\n", "x gpu 1 1 2 48 900 25 5 - 1.5 300\n"};
+    static const char *const bad[] = {"x gpu 1 2 3\n", "x gpu -1 100 200 48 900 25 5 - 4 300\n", "x gpu nan 100 200 48 900 25 5 - 4 300\n", "x gpu 1 0 200 48 900 25 5 - 4 300\n", "x gpu 1 1 2 48 900 25 5 - 1.5 300\n",
+        "a\"b gpu 1 100 200 48 900 25 5 - 4 300\n", "a,b gpu 1 100 200 48 900 25 5 - 4 300\n", "a+b gpu 1 100 200 48 900 25 5 - 4 300\n", "a:4 gpu 1 100 200 48 900 25 5 - 4 300\n", "\xc3\xa9 gpu 1 100 200 48 900 25 5 - 4 300\n"};
     for (size_t i = 0; i < TD_COUNT(bad); i++) {
         f = fopen(path, "w");
         fprintf(f, "\n%s", bad[i]);
@@ -172,6 +255,9 @@ int main(void)
         cmocka_unit_test(a_wrong_digit_is_seen),
         cmocka_unit_test(models_have_their_published_sizes),
         cmocka_unit_test(newer_models_cost_what_was_derived),
+        cmocka_unit_test(wider_types_cost_the_rate_they_compute_at),
+        cmocka_unit_test(text_json_and_schedule_agree_on_what_fits_in_memory),
+        cmocka_unit_test(stored_weights_cost_their_own_bytes),
         cmocka_unit_test(config_errors_name_the_key),
         cmocka_unit_test(a_gguf_file_is_read_as_its_configuration_would_be),
         cmocka_unit_test(hardware_lines_are_read_or_refused_by_number),

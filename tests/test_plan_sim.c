@@ -98,6 +98,9 @@ static void a_pipeline_takes_what_the_rule_says(void **state)
         assert_near(r.tpot_s.mean, expected, 0.01);
         assert_near(r.tpot_s.mean, rule.tpot_s, 0.01);
         assert_near(r.share_a + r.share_out + r.share_f + r.share_back + r.share_head + r.share_wait, 1, 1e-9);
+        t.load.straggler = 2.5; /* a side waits for its slowest device */
+        assert_int_equal(plan_simulate(&s, &r), TD_OK);
+        assert_near(r.tpot_s.mean, 2.5 * expected, 0.01);
         free(arrivals);
     }
 }
@@ -199,6 +202,61 @@ static void a_request_that_fits_few_places_finds_one(void **state)
     remove(path);
 }
 
+/* Nothing is read of them, so that the step they wait for would carry no rows and never end. */
+static void an_empty_prompt_read_inline_decodes_at_once(void **state)
+{
+    (void)state;
+    toy t;
+    plan_sim_result r, elsewhere;
+    plan_arrival arrivals[] = {{0, 0, 10}, {0.001, 0, 3}, {0.002, 700, 5}, {5, 0, 1}};
+    toy_open(&t, 10, 1e-13, 100e-6, 1e-12, 100e-6, 2, 3, 8, 1000);
+    plan_simulation s = {.c = &t.c, .replicas = 1, .arrivals = arrivals, .count = TD_COUNT(arrivals), .prefill = PLAN_PREFILL_INLINE};
+    assert_int_equal(plan_simulate(&s, &r), TD_OK);
+    assert_int_equal(r.finished, TD_COUNT(arrivals));
+    assert_true(isfinite(r.makespan_s) && isfinite(r.ttft_s.max) && isfinite(r.tpot_s.max) && isfinite(r.batch_mean) && isfinite(r.share_wait));
+    for (size_t i = 0; i < TD_COUNT(arrivals); i++) arrivals[i].prompt = 0;
+    assert_int_equal(plan_simulate(&s, &r), TD_OK);
+    s.prefill = PLAN_PREFILL_NONE;
+    assert_int_equal(plan_simulate(&s, &elsewhere), TD_OK);
+    assert_memory_equal(&r, &elsewhere, sizeof r); /* without prompts it does not matter who reads them */
+}
+
+/* The rate that nobody gave is 70 % of what the devices sustain while they also read the prompts. */
+static void the_default_rate_leaves_room_for_inline_prompts(void **state)
+{
+    (void)state;
+    static const char *const deploys[] = {"a=16xh800,f=16xh800,m=3", "c=32xh800,m=2"};
+    for (size_t i = 0; i < TD_COUNT(deploys); i++) {
+        char *out;
+        if (td_plan(TD_PLAN_SIMULATE, &(td_plan_options){.model = "step3", .deploy = deploys[i], .prefill = "inline", .requests = 4000, .format = "json"}, &out) < 0) fail_msg("%s", td_error());
+        cJSON *json = cJSON_Parse(out), *waits = cJSON_GetObjectItem(json, "queue_s"), *steps = cJSON_GetObjectItem(json, "tpot_s");
+        assert_true(cJSON_GetObjectItem(waits, "p99")->valuedouble < 2 * cJSON_GetObjectItem(steps, "p50")->valuedouble); /* a step or two, not a queue that grows */
+        cJSON_Delete(json);
+        td_free(out);
+    }
+}
+
+/* A pool reads the trace's prompts at the trace's own length, whatever --context says of decoding. */
+static void prompts_of_a_trace_are_read_at_their_own_length(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/td_trace_XXXXXX", *out;
+    double ttft[2];
+    FILE *f = fdopen(mkstemp(path), "w");
+    fputs("0 50000 10\n", f);
+    fclose(f);
+    for (int i = 0; i < 2; i++) {
+        td_plan_options o = {.model = "step3", .deploy = "a=8xh800:4,f=16xh800,m=3", .trace = path, .prefill = "1", .context = i ? 16384 : 4096, .format = "json"};
+        if (td_plan(TD_PLAN_SIMULATE, &o, &out) < 0) fail_msg("%s", td_error());
+        cJSON *json = cJSON_Parse(out);
+        ttft[i] = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "ttft_s"), "mean")->valuedouble;
+        cJSON_Delete(json);
+        td_free(out);
+    }
+    assert_near(ttft[1], ttft[0], 1e-9);
+    remove(path);
+}
+
 static void traces_are_read_or_refused_by_line(void **state)
 {
     (void)state;
@@ -237,6 +295,9 @@ int main(void)
         cmocka_unit_test(the_best_ratio_is_the_published_one),
         cmocka_unit_test(a_run_can_be_replayed_and_nothing_is_lost),
         cmocka_unit_test(a_request_that_fits_few_places_finds_one),
+        cmocka_unit_test(an_empty_prompt_read_inline_decodes_at_once),
+        cmocka_unit_test(the_default_rate_leaves_room_for_inline_prompts),
+        cmocka_unit_test(prompts_of_a_trace_are_read_at_their_own_length),
         cmocka_unit_test(traces_are_read_or_refused_by_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

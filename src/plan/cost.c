@@ -55,15 +55,23 @@ double plan_total_parameters(const plan_model *model)
 
 double plan_flop_rate(const plan_hardware *hardware, bool bf16) { return bf16 || hardware->fp8 <= 0 ? hardware->bf16 : hardware->fp8; }
 
-double plan_attention_usd(const plan_token *token, const plan_hardware *hardware)
+double plan_attention_side_bytes(const plan_model *model, const plan_precision *precision)
 {
-    double usd_second = hardware->usd_hour / 3600, flop = usd_second / plan_flop_rate(hardware, false), byte = usd_second / hardware->bandwidth;
-    return 1e6 * (fmax(token->core_flops * flop, token->kv_bytes * byte) + token->linear_flops * flop);
+    double router = 0;
+    for (int g = 0; g < model->ffn_groups; g++) router += 2 * model->ffn[g].layers * model->ffn[g].router_parameters;
+    return router + plan_attention_parameters(model) * plan_weight_bytes(model->attention_weight_bytes, precision->attention_weight_bytes) +
+           (model->tied_embeddings ? 1.0 : 2.0) * model->vocab * model->hidden * plan_weight_bytes(model->head_weight_bytes, precision->head_weight_bytes);
 }
 
-double plan_ffn_usd(const plan_token *token, const plan_hardware *hardware)
+double plan_attention_usd(const plan_token *token, const plan_precision *precision, const plan_hardware *hardware)
 {
-    return 1e6 * token->ffn_flops * hardware->usd_hour / 3600 / plan_flop_rate(hardware, false);
+    double usd_second = hardware->usd_hour / 3600, core = usd_second / plan_flop_rate(hardware, precision->attention_bf16), linear = usd_second / plan_flop_rate(hardware, precision->linear_bf16);
+    return 1e6 * (fmax(token->core_flops * core, token->kv_bytes * usd_second / hardware->bandwidth) + token->linear_flops * linear);
+}
+
+double plan_ffn_usd(const plan_token *token, const plan_precision *precision, const plan_hardware *hardware)
+{
+    return 1e6 * token->ffn_flops * hardware->usd_hour / 3600 / plan_flop_rate(hardware, precision->linear_bf16);
 }
 
 double plan_experts_touched(double experts, double k, double tokens)
@@ -75,9 +83,8 @@ double plan_experts_touched(double experts, double k, double tokens)
 void plan_step_work(const plan_model *model, const plan_precision *precision, double batch, double context, double *bytes, double *flops)
 {
     plan_token t = plan_token_cost(model, precision, context, false);
-    double attention_byte = model->attention_weight_bytes > 0 ? model->attention_weight_bytes : precision->attention_weight_bytes;
-    double ffn_byte = model->ffn_weight_bytes > 0 ? model->ffn_weight_bytes : precision->ffn_weight_bytes;
-    double head_byte = model->head_weight_bytes > 0 ? model->head_weight_bytes : precision->head_weight_bytes;
+    double attention_byte = plan_weight_bytes(model->attention_weight_bytes, precision->attention_weight_bytes), ffn_byte = plan_weight_bytes(model->ffn_weight_bytes, precision->ffn_weight_bytes);
+    double head_byte = plan_weight_bytes(model->head_weight_bytes, precision->head_weight_bytes);
     double b = batch * t.kv_bytes + attention_byte * plan_attention_parameters(model) + head_byte * model->vocab * model->hidden;
     for (int g = 0; g < model->ffn_groups; g++) {
         const plan_ffn *f = &model->ffn[g];
@@ -104,19 +111,26 @@ typedef struct { const char *part, *bound; double bytes, flops, intensity; } par
 static size_t parts_of(const plan_model *model, const plan_precision *p, double context, double batch, part *out)
 {
     plan_token t = plan_token_cost(model, p, context, false);
-    double ffn_bytes = 0;
+    double ffn_bytes = 0, attention_byte = plan_weight_bytes(model->attention_weight_bytes, p->attention_weight_bytes), ffn_byte = plan_weight_bytes(model->ffn_weight_bytes, p->ffn_weight_bytes);
+    double head_byte = plan_weight_bytes(model->head_weight_bytes, p->head_weight_bytes);
     for (int g = 0; g < model->ffn_groups; g++) {
         const plan_ffn *f = &model->ffn[g];
-        ffn_bytes += p->ffn_weight_bytes * f->layers * (f->shared_parameters + f->expert_parameters * plan_experts_touched(f->experts, f->top_k, batch)) / batch;
+        ffn_bytes += ffn_byte * f->layers * (f->shared_parameters + f->expert_parameters * plan_experts_touched(f->experts, f->top_k, batch)) / batch;
     }
     size_t n = 0;
     out[n++] = (part){.part = "attention core", .bytes = t.kv_bytes, .flops = t.core_flops};
-    out[n++] = (part){.part = "attention linear", .bytes = p->attention_weight_bytes * plan_attention_parameters(model) / batch, .flops = t.linear_flops};
+    out[n++] = (part){.part = "attention linear", .bytes = attention_byte * plan_attention_parameters(model) / batch, .flops = t.linear_flops};
     out[n++] = (part){.part = "FFN", .bytes = ffn_bytes, .flops = t.ffn_flops};
-    out[n++] = (part){.part = "LM head", .bytes = p->head_weight_bytes * model->vocab * model->hidden / batch, .flops = t.head_flops};
+    out[n++] = (part){.part = "LM head", .bytes = head_byte * model->vocab * model->hidden / batch, .flops = t.head_flops};
     out[n++] = (part){.part = "wire", .bytes = model->layers * (double)model->hidden * (p->wire_out_bytes + p->wire_back_bytes)};
     for (size_t i = 0; i < n; i++) out[i].intensity = out[i].bytes > 0 ? out[i].flops / out[i].bytes : 0;
     return n;
+}
+
+/* Sequences whose caches fit beside the weights of the attention side in 90 % of a device's memory. */
+static double sequences_in_memory(const plan_model *model, const plan_precision *p, const plan_token *t, const plan_hardware *w)
+{
+    return fmax(0, floor((0.9 * w->memory_bytes - plan_attention_side_bytes(model, p)) / t->kv_cache_bytes));
 }
 
 static void report_json(const plan_model *model, const plan_precision *p, double context, const part *parts, size_t n, const plan_hardware *const *hw, size_t count, td_buffer *out)
@@ -131,9 +145,9 @@ static void report_json(const plan_model *model, const plan_precision *p, double
     td_buffer_text(out, "],\"hardware\":[");
     for (size_t h = 0; h < count; h++)
         td_buffer_format(out, "%s{\"name\":\"%s\",\"roofline\":%.6g,\"attention_usd\":%.6g,\"ffn_usd\":%.6g,\"attention_bound\":\"%s\",\"sequences_in_memory\":%.0f}", h ? "," : "", hw[h]->name,
-                         plan_flop_rate(hw[h], p->attention_bf16) / hw[h]->bandwidth, plan_attention_usd(&t, hw[h]), plan_ffn_usd(&t, hw[h]),
+                         plan_flop_rate(hw[h], p->attention_bf16) / hw[h]->bandwidth, plan_attention_usd(&t, p, hw[h]), plan_ffn_usd(&t, p, hw[h]),
                          parts[0].intensity > plan_flop_rate(hw[h], p->attention_bf16) / hw[h]->bandwidth ? "compute" : "memory",
-                         fmax(0, floor((0.9 * hw[h]->memory_bytes - p->attention_weight_bytes * plan_attention_parameters(model)) / t.kv_cache_bytes)));
+                         sequences_in_memory(model, p, &t, hw[h]));
     td_buffer_text(out, "]}\n");
 }
 
@@ -167,10 +181,8 @@ td_status plan_cost_report(const plan_model *model, const plan_precision *precis
         td_buffer_text(out, "\n");
     }
     td_buffer_text(out, "\n  at ideal hardware    roofline   attention USD/1M   FFN USD/1M   sequences in memory (attention side, 90 %)\n");
-    for (size_t h = 0; h < count; h++) {
-        double room = 0.9 * hardware[h]->memory_bytes - precision->attention_weight_bytes * plan_attention_parameters(model) - precision->head_weight_bytes * 2 * model->vocab * model->hidden;
-        td_buffer_format(out, "  %-18s %9.0f   %16.4f   %10.4f   %.0f\n", hardware[h]->name, plan_flop_rate(hardware[h], precision->attention_bf16) / hardware[h]->bandwidth, plan_attention_usd(&t, hardware[h]),
-                         plan_ffn_usd(&t, hardware[h]), fmax(0, floor(room / t.kv_cache_bytes)));
-    }
+    for (size_t h = 0; h < count; h++)
+        td_buffer_format(out, "  %-18s %9.0f   %16.4f   %10.4f   %.0f\n", hardware[h]->name, plan_flop_rate(hardware[h], precision->attention_bf16) / hardware[h]->bandwidth,
+                         plan_attention_usd(&t, precision, hardware[h]), plan_ffn_usd(&t, precision, hardware[h]), sequences_in_memory(model, precision, &t, hardware[h]));
     return td_buffer_status(out);
 }

@@ -64,6 +64,9 @@ static bool column(const char *word, double max, double *out)
     return end != word && !*end && isfinite(*out) && *out >= 0 && *out <= max;
 }
 
+/* Names stand raw in --deploy, JSON and CSV. */
+static bool name_is_plain(const char *name) { return !name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")]; }
+
 static td_status parse_line(const char *where, int line, char *text, plan_hardware *out)
 {
     static const char *const titles[] = {"usd/h", "bf16 TFLOP/s", "fp8 TFLOP/s", "GB", "GB/s", "nic GB/s", "nic us", "scaleup GB/s", "node", "watts"};
@@ -82,6 +85,7 @@ static td_status parse_line(const char *where, int line, char *text, plan_hardwa
     plan_hardware h = {.usd_hour = v[0], .bf16 = v[1] * 1e12, .fp8 = v[2] * 1e12, .memory_bytes = v[3] * 1e9, .bandwidth = v[4] * 1e9, .nic = v[5] * 1e9,
                        .nic_latency_s = v[6] * 1e-6, .scale_up = v[7] * 1e9, .node = (int)v[8], .watts = v[9]};
     if (strlen(words[0]) >= sizeof h.name || strlen(words[1]) >= sizeof h.kind) return td_fail(TD_E_FORMAT, "%s line %d: the name or kind is too long", where, line);
+    if (!name_is_plain(words[0])) return td_fail(TD_E_FORMAT, "%s line %d: expected a name of letters, digits, dots, dashes and underscores, found '%s'", where, line, words[0]);
     snprintf(h.name, sizeof h.name, "%s", words[0]);
     snprintf(h.kind, sizeof h.kind, "%s", words[1]);
     while (source && *source == ' ') source++;

@@ -87,15 +87,15 @@ static double as_printed(double usd) { return nearbyint(1000 * usd) / 1000; }
 
 static double on_card(const book *b, int m, int context, int h)
 {
-    return as_printed(plan_attention_usd(&b->token[m][context], &b->card[h])) + as_printed(plan_ffn_usd(&b->token[m][context], &b->card[h]));
+    return as_printed(plan_attention_usd(&b->token[m][context], &PLAN_FP8, &b->card[h])) + as_printed(plan_ffn_usd(&b->token[m][context], &PLAN_FP8, &b->card[h]));
 }
 
 static double best_afd(const book *b, int m, int context)
 {
     double attention = INFINITY, ffn = INFINITY;
     for (int h = 0; h < CARDS; h++) {
-        attention = fmin(attention, plan_attention_usd(&b->token[m][context], &b->card[h]));
-        ffn = fmin(ffn, plan_ffn_usd(&b->token[m][context], &b->card[h]));
+        attention = fmin(attention, plan_attention_usd(&b->token[m][context], &PLAN_FP8, &b->card[h]));
+        ffn = fmin(ffn, plan_ffn_usd(&b->token[m][context], &PLAN_FP8, &b->card[h]));
     }
     return as_printed(attention) + as_printed(ffn);
 }
@@ -116,7 +116,7 @@ static void table_6(book *b)
         for (int part = 0; part < 3; part++)
             for (int h = 0; h < CARDS; h++) {
                 const plan_token *t = &b->token[m][part == 1];
-                double usd = part < 2 ? plan_attention_usd(t, &b->card[h]) : plan_ffn_usd(t, &b->card[h]);
+                double usd = part < 2 ? plan_attention_usd(t, &PLAN_FP8, &b->card[h]) : plan_ffn_usd(t, &PLAN_FP8, &b->card[h]);
                 put(b, "6", rows[m], columns[part][h], usd, table6[m][part][h], -3, NULL);
             }
 }
@@ -157,7 +157,7 @@ static void figures(book *b)
     for (int i = 0; i < 3; i++) {
         plan_token t = plan_token_cost(&b->model[hybrids[i]], &PLAN_FP8, 131072, true);
         put(b, "F3", rows[hybrids[i]], "128K KV GB", t.kv_bytes / 1e9, gigabytes[i], 3, NULL);
-        put(b, "F3", rows[hybrids[i]], "128K H800 USD/1M", plan_attention_usd(&t, &b->card[0]) + plan_ffn_usd(&t, &b->card[0]), axis[i], -1, "read off the axis of a chart");
+        put(b, "F3", rows[hybrids[i]], "128K H800 USD/1M", plan_attention_usd(&t, &PLAN_FP8, &b->card[0]) + plan_ffn_usd(&t, &PLAN_FP8, &b->card[0]), axis[i], -1, "read off the axis of a chart");
     }
     static const int pair[] = {PANGU, STEP3};
     static const double decode8[] = {.114, .078}, decode32[] = {.395, .168}, training[] = {.076, .213};

@@ -1,4 +1,5 @@
 /* plan.c - td_plan: checks the options, loads what they name, hands over to the file that answers. */
+#define _GNU_SOURCE /* strcasestr */
 #include "plan/calibrate.h"
 #include "plan/search.h"
 #include "plan/sim.h"
@@ -215,6 +216,26 @@ static td_status prefill_read(const inputs *in, const plan_deployment *d, double
     return TD_OK;
 }
 
+/* Requests a second that are 70 % of what the deployment sustains. The simulator reads inline prompts itself, so only this figure carries their share of a step. */
+static td_status default_rate(const plan_case *c, const plan_result *filled, const plan_simulation *s, double prompt, double output, double *rate)
+{
+    plan_workload load = *c->load;
+    plan_case reading = *c;
+    plan_result r = *filled;
+    load.prompt_share = prompt / output, load.prompt = prompt;
+    reading.load = &load;
+    if (s->prefill == PLAN_PREFILL_INLINE && plan_evaluate(&reading, &r) < 0) return td_context(TD_E_INVALID, "--prefill inline: expected --rate, because what the deployment sustains is not known");
+    *rate = 0.7 * r.tokens_s * s->replicas / output;
+    return TD_OK;
+}
+
+static double mean_prompt(const plan_arrival *arrivals, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += arrivals[i].prompt;
+    return sum / count;
+}
+
 static td_status simulated(inputs *in, td_buffer *out)
 {
     const td_plan_options *o = in->o;
@@ -226,13 +247,15 @@ static td_status simulated(inputs *in, td_buffer *out)
     double output = o->output > 0 ? o->output : 500, prompt = o->prompt > 0 ? o->prompt : fmax(1, q->load.context - output);
     if (!(o->replicas <= 100000)) return td_fail(TD_E_INVALID, "--replicas: expected at most 100000, found %g", o->replicas);
     plan_simulation s = {.c = &c, .replicas = o->replicas >= 1 ? (int)o->replicas : 1, .seed = o->seed, .count = o->requests > 0 ? o->requests : 10000};
-    TD_TRY(prefill_read(in, &d, r.devices * s.replicas, prompt, &s));
-    plan_arrival *arrivals;
-    double rate = o->rate > 0 ? o->rate : 0.7 * r.tokens_s * s.replicas / output;
-    TD_TRY(o->trace ? plan_trace_read(o->trace, &arrivals, &s.count) : plan_poisson(rate, s.count, prompt, output, false, o->seed, &arrivals));
+    plan_arrival *arrivals = NULL;
+    double rate = o->rate;
+    if (o->trace) TD_TRY(plan_trace_read(o->trace, &arrivals, &s.count));
+    td_status status = prefill_read(in, &d, r.devices * s.replicas, arrivals ? mean_prompt(arrivals, s.count) : prompt, &s);
+    if (status == TD_OK && !arrivals && rate == 0) status = default_rate(&c, &r, &s, prompt, output, &rate);
+    if (status == TD_OK && !arrivals) status = plan_poisson(rate, s.count, prompt, output, false, o->seed, &arrivals);
     s.arrivals = arrivals;
     plan_sim_result result;
-    td_status status = plan_simulate(&s, &result);
+    if (status == TD_OK) status = plan_simulate(&s, &result);
     if (status == TD_OK) status = plan_sim_report(&s, &result, json_wanted(o), out);
     free(arrivals);
     return status;
@@ -258,8 +281,8 @@ static td_status with_model(td_plan_task task, const td_plan_options *o, plan_ha
     TD_TRY(precision_read(o, &precision));
     TD_TRY(plan_model_find(o->model, &model));
     TD_TRY(plan_hardware_load(o->hardware_file, table));
-    TD_TRY(prices_apply(o->prices, table));
     if (o->calibration) TD_TRY(here_put(o, table));
+    TD_TRY(prices_apply(o->prices, table)); /* 'here' has none of its own */
     TD_TRY(hardware_list(o->hardware ? o->hardware : DEFAULT_HARDWARE, table, hardware, TD_COUNT(hardware), &count));
     if (!(context >= 1 && context <= 1e8)) return td_fail(TD_E_INVALID, "--context: expected 1 to 100000000 tokens, found %g", context);
     if (task == TD_PLAN_COST) return plan_cost_report(&model, &precision, context, hardware, count, json_wanted(o), out);
@@ -353,18 +376,64 @@ static td_status predicted(const td_plan_options *o, td_buffer *out)
     return td_buffer_status(out);
 }
 
-/* What would be accepted and not looked at is refused. */
+/* ---- what would be accepted and not looked at is refused ---- */
+
+enum { PAPER = 1 << TD_PLAN_PAPER, COST = 1 << TD_PLAN_COST, SIMULATE = 1 << TD_PLAN_SIMULATE, CALIBRATE = 1 << TD_PLAN_CALIBRATE, CURVES = 1 << TD_PLAN_CURVES, PREDICT = 1 << TD_PLAN_PREDICT,
+       SEARCH = 1 << TD_PLAN_SEARCH, JUDGE = 1 << (TD_PLAN_HARDWARE + 1), /* a search that --deploy answers */
+       SCHEDULE = SEARCH | JUDGE | SIMULATE, PLANNING = SCHEDULE | COST, MEASURED = CALIBRATE | CURVES | PREDICT };
+
+#define A_PLAN "a plan of a MODEL (a search, --deploy, --simulate, --cost)"
+#define A_SCHEDULE "a search, --deploy and --simulate"
+
+/* An option, whether it was given, the tasks that look at it, and how they are called. */
+typedef struct { const char *name; bool given; unsigned tasks; const char *where; } belonging;
+
+static td_status belongs(const belonging *options, size_t count, unsigned task)
+{
+    for (size_t i = 0; i < count; i++)
+        if (options[i].given && !(options[i].tasks & task)) return td_fail(TD_E_INVALID, "%s belongs to %s", options[i].name, options[i].where);
+    return TD_OK;
+}
+
+/* What is planned, and what with. */
+static td_status check_question(unsigned task, const td_plan_options *o)
+{
+    unsigned inline_prompts = o->prefill && !strcmp(o->prefill, "inline") ? SEARCH | JUDGE : 0, measured_here = o->calibration ? PLANNING : 0;
+    const belonging options[] = {
+        {"--hardware", o->hardware, PLANNING, A_PLAN}, {"--hardware-file", o->hardware_file, PLANNING, A_PLAN}, {"--price", o->prices, PLANNING, A_PLAN}, {"--context", o->context != 0, PLANNING | PREDICT, A_PLAN " and to --predict"},
+        {"--kv", o->kv, PLANNING | CALIBRATE | PREDICT, A_PLAN ", to --calibrate and to --predict"}, {"--weights", o->weights, PLANNING | MEASURED, A_PLAN ", to --calibrate and to --predict"},
+        {"--calibration", o->calibration, PLANNING | CALIBRATE | PREDICT, A_PLAN " and to --predict"}, {"--deploy", o->deploy, SCHEDULE | PREDICT, "a search (whose place it takes), to --simulate and to --predict"},
+        {"--tpot", o->tpot_ms != 0, SCHEDULE, A_SCHEDULE}, {"--ideal", o->ideal, SCHEDULE | measured_here, A_SCHEDULE ", and to --cost with --calibration"}, {"--jitter", o->jitter != 0, SCHEDULE, A_SCHEDULE},
+        {"--straggler", o->straggler != 0, SCHEDULE, A_SCHEDULE}, {"--loads", o->loads, SCHEDULE, A_SCHEDULE}, {"--prefill", o->prefill, SCHEDULE, A_SCHEDULE},
+        {"--devices-max", o->devices_max != 0, SEARCH | (o->deploy ? 0 : SIMULATE), "a search and to --simulate, both without --deploy"},
+        {"--chart", o->chart, SEARCH, "a search (without --deploy)"}, {"--demand", o->demand != 0, SEARCH, "a search (without --deploy)"},
+        {"--prompt", o->prompt != 0, (o->trace ? 0 : SIMULATE) | inline_prompts, "--simulate without --trace and to --prefill inline"},
+        {"--output", o->output != 0, (o->trace ? 0 : SIMULATE) | inline_prompts, "--simulate without --trace and to --prefill inline"}};
+    return belongs(options, TD_COUNT(options), task);
+}
+
+/* Requests, measured machines, and the form of the answer. */
+static td_status check_rest(unsigned task, const td_plan_options *o, const char *format)
+{
+    unsigned poisson = o->trace ? 0 : SIMULATE, measured_here = o->calibration ? PLANNING : 0;
+    const belonging options[] = {
+        {"--rate", o->rate != 0, poisson, "--simulate without --trace"}, {"--requests", o->requests != 0, poisson, "--simulate without --trace"}, {"--trace", o->trace, SIMULATE, "--simulate"},
+        {"--replicas", o->replicas != 0, SIMULATE, "--simulate"}, {"--seed", o->seed != 0, SIMULATE, "--simulate"}, {"--from", o->from, CALIBRATE, "--calibrate"}, {"--batch", o->batch != 0, PREDICT, "--predict"},
+        {"--phase", o->phase, PREDICT, "--predict"}, {"--link-us", o->link_us != 0, PREDICT, "--predict"}, {"--threads", o->threads != 0, MEASURED | measured_here, "--calibrate, --predict and --calibration"},
+        {"--csv", !strcmp(format, "csv"), SEARCH | PAPER, "a search (without --deploy) and to --paper; --json says the same"},
+        {"--json", !strcmp(format, "json"), PLANNING | MEASURED | PAPER, "answers, not to --list-models and --list-hardware"}};
+    return belongs(options, TD_COUNT(options), task);
+}
+
 static td_status contradictions(td_plan_task task, const td_plan_options *o, const char *format)
 {
-    bool search = task == TD_PLAN_SEARCH, simulate = task == TD_PLAN_SIMULATE, predict = task == TD_PLAN_PREDICT;
-    const struct { bool given, belongs; const char *name, *where; } options[] = {
-        {o->chart, search && !o->deploy, "--chart", "a search (without --deploy)"}, {o->demand != 0, search && !o->deploy, "--demand", "a search (without --deploy)"},
-        {o->rate != 0, simulate && !o->trace, "--rate", "--simulate without --trace"}, {o->requests != 0, simulate && !o->trace, "--requests", "--simulate without --trace"}, {o->trace, simulate, "--trace", "--simulate"},
-        {o->replicas != 0, simulate, "--replicas", "--simulate"}, {o->from, task == TD_PLAN_CALIBRATE, "--from", "--calibrate"}, {o->batch != 0, predict, "--batch", "--predict"}, {o->phase, predict, "--phase", "--predict"},
-        {o->link_us != 0, predict, "--link-us", "--predict"}, {!strcmp(format, "csv"), (search && !o->deploy) || task == TD_PLAN_PAPER, "--csv", "a search (without --deploy) and to --paper; --json says the same"},
-        {!strcmp(format, "json"), task != TD_PLAN_MODELS && task != TD_PLAN_HARDWARE, "--json", "answers, not to --list-models and --list-hardware"}};
-    for (size_t i = 0; i < TD_COUNT(options); i++)
-        if (options[i].given && !options[i].belongs) return td_fail(TD_E_INVALID, "%s belongs to %s", options[i].name, options[i].where);
+    unsigned bit = task == TD_PLAN_SEARCH && o->deploy ? JUDGE : 1u << task;
+    const char *prefill = o->prefill ? o->prefill : "elsewhere";
+    TD_TRY(check_question(bit, o));
+    TD_TRY(check_rest(bit, o, format));
+    if (bit & PLANNING && o->calibration && !strcasestr(o->hardware ? o->hardware : "", "here") && !strcasestr(o->deploy ? o->deploy : "", "here"))
+        return td_fail(TD_E_INVALID, "--calibration belongs to --hardware or --deploy that names 'here', the calibrated machine");
+    if (bit != SIMULATE && strcmp(prefill, "elsewhere") && strcmp(prefill, "inline")) return td_fail(TD_E_INVALID, "--prefill: expected elsewhere or inline (with --simulate also a share of additional devices), found '%s'", prefill);
     return TD_OK;
 }
 

@@ -113,9 +113,13 @@ double plan_ffn_parameters(const plan_model *model);
 double plan_active_parameters(const plan_model *model); /* with the LM head, without the input embedding */
 double plan_total_parameters(const plan_model *model);
 double plan_flop_rate(const plan_hardware *hardware, bool bf16);
+/* Bytes of one parameter: as a GGUF file stores it, else as planned. */
+static inline double plan_weight_bytes(double stored, double planned) { return stored > 0 ? stored : planned; }
+/* Weights on every device of the attention side: projections, routers, LM head and an embedding that is not the same matrix. */
+double plan_attention_side_bytes(const plan_model *model, const plan_precision *precision);
 /* Dollars per million tokens of each part at ideal hardware (paper 4.2). */
-double plan_attention_usd(const plan_token *token, const plan_hardware *hardware);
-double plan_ffn_usd(const plan_token *token, const plan_hardware *hardware);
+double plan_attention_usd(const plan_token *token, const plan_precision *precision, const plan_hardware *hardware);
+double plan_ffn_usd(const plan_token *token, const plan_precision *precision, const plan_hardware *hardware);
 /* Expected share of `experts` that n tokens choosing k of them at random touch. */
 double plan_experts_touched(double experts, double k, double tokens);
 /* Step of `batch` tokens at `context`: bytes read (weights touched and KV) and FLOPs, as a bench counts them. */

@@ -18,20 +18,54 @@ static void pools_json(const plan_pool *pools, int count, td_buffer *out)
     td_buffer_text(out, "]");
 }
 
-/* Options of one attention instance and of one worker, as 'tandem serve --config' and 'tandem worker --config' take them. The KV type is the engine's that is as wide as the planned one. */
-static void engine_json(const plan_deployment *d, const plan_precision *p, double context, td_buffer *out)
+/* What the engine and a worker take (include/tandem.h, cli/config.c). */
+enum { ENGINE_CONTEXT_DEFAULT = 32768, WORKER_CLIENTS_MAX = 64, WORKER_ROWS_MAX = 16384 };
+
+static double attention_instances(const plan_deployment *d)
 {
-    double rows = 0, all = 0, instances = 0, kv = p->kv_bytes;
-    for (int i = 0; i < d->a_pools; i++) rows = fmax(rows, d->a[i].rows), all += d->a[i].rows * d->a[i].devices, instances += d->a[i].devices;
+    double instances = 0;
+    for (int i = 0; i < d->a_pools; i++) instances += d->a[i].devices;
+    return instances;
+}
+
+/* The tokens of one request where the engine's own choice would refuse what was planned, else 0: it takes the model's context, at most 32768. */
+static double engine_context(const plan_model *m, double context)
+{
+    double own = m->context_max > 0 ? fmin(m->context_max, ENGINE_CONTEXT_DEFAULT) : ENGINE_CONTEXT_DEFAULT;
+    return context > own ? ceil(context) : 0;
+}
+
+/* The engine's KV type that is as wide as the planned one; NULL: it has none so narrow. */
+static const char *engine_kv(const plan_precision *p) { return p->kv_bytes > 2 ? "f32" : p->kv_bytes > 1.1 ? "bf16" : p->kv_bytes >= 1 ? "q8_0" : NULL; }
+
+/* Options of one attention instance and of one worker, as 'tandem serve --config' and 'tandem worker --config' take them. */
+static void engine_json(const plan_model *m, const plan_deployment *d, const plan_precision *p, double context, td_buffer *out)
+{
+    double rows = 0, all = 0, limit = engine_context(m, context);
+    for (int i = 0; i < d->a_pools; i++) rows = fmax(rows, d->a[i].rows), all += d->a[i].rows * d->a[i].devices;
     double requests = fmax(1, floor(rows * d->micro_batches));
-    td_buffer_format(out, ",\"engine\":{\"requests_max\":%.0f,\"kv_tokens\":%.0f", requests, ceil(requests * context));
-    if (kv >= 1) td_buffer_format(out, ",\"kv_dtype\":\"%s\"", kv > 2 ? "f32" : kv > 1.1 ? "bf16" : "q8_0");
+    td_buffer_format(out, ",\"engine\":{\"requests_max\":%.0f", requests);
+    if (engine_kv(p)) td_buffer_format(out, ",\"kv_tokens\":%.0f,\"kv_dtype\":\"%s\"", ceil(requests * context), engine_kv(p));
+    if (limit > 0) td_buffer_format(out, ",\"context_max\":%.0f", limit);
     td_buffer_format(out, ",\"micro_batches\":%d", d->micro_batches);
-    if (!d->colocated) td_buffer_format(out, ",\"wire\":\"fp8\"},\"worker\":{\"rows_max\":%.0f,\"clients_max\":%.0f", fmin(16384, fmax(1, ceil(all))), instances);
+    if (!d->colocated)
+        td_buffer_format(out, ",\"wire\":\"fp8\"},\"worker\":{\"rows_max\":%.0f,\"clients_max\":%.0f", fmin(WORKER_ROWS_MAX, fmax(1, ceil(all))), fmin(WORKER_CLIENTS_MAX, attention_instances(d)));
     td_buffer_text(out, "}");
 }
 
-static void choice_json(const plan_deployment *d, const plan_result *r, const plan_precision *precision, double context, td_buffer *out)
+/* Where the engine cannot do what was planned. */
+static void notes_json(const plan_deployment *d, const plan_precision *p, td_buffer *out)
+{
+    bool crowded = !d->colocated && attention_instances(d) > WORKER_CLIENTS_MAX;
+    if (engine_kv(p) && !crowded) return;
+    td_buffer_text(out, ",\"notes\":[");
+    if (!engine_kv(p)) td_buffer_format(out, "\"the engine has no KV type of %g bytes a value: kv_dtype and kv_tokens are its own choice, and hold fewer sequences than planned\"", p->kv_bytes);
+    if (crowded)
+        td_buffer_format(out, "%s\"a worker takes at most %d clients: clients_max is cut from %.0f, the others would be turned away\"", engine_kv(p) ? "" : ",", (int)WORKER_CLIENTS_MAX, attention_instances(d));
+    td_buffer_text(out, "]");
+}
+
+static void choice_json(const plan_model *model, const plan_deployment *d, const plan_result *r, const plan_precision *precision, double context, td_buffer *out)
 {
     td_buffer_format(out, "{\"kind\":\"%s\",\"deploy\":\"", d->colocated ? "colocated" : "afd");
     plan_deployment_write(d, out);
@@ -42,7 +76,8 @@ static void choice_json(const plan_deployment *d, const plan_result *r, const pl
         pools_json(d->f, d->f_pools, out);
     }
     td_buffer_format(out, ",\"ffn_tensor_parallel\":%d,\"ffn_instances\":%d", TD_MAX(1, d->ffn_tp), plan_ffn_instances(d));
-    engine_json(d, precision, context, out);
+    engine_json(model, d, precision, context, out);
+    notes_json(d, precision, out);
     td_buffer_format(out, ",\"devices\":%.0f,\"batch\":%.0f,\"tpot_ms\":%.4f,\"tokens_per_s\":%.2f,\"tokens_per_s_device\":%.3f,\"usd_per_hour\":%.4f,\"usd_per_mtoken\":%.6f,\"joules_per_token\":%.5f", r->devices, r->batch,
                      1e3 * r->tpot_s, r->tokens_s, r->tokens_s_device, r->usd_hour, r->usd_mtok, r->joule_token);
     td_buffer_format(out, ",\"stages_us\":{\"attention\":%.2f,\"out\":%.2f,\"ffn\":%.2f,\"back\":%.2f,\"layer\":%.2f,\"head\":%.1f},\"bound\":\"%s\",\"attention_busy\":%.4f,\"ffn_busy\":%.4f,\"wire_busy\":%.4f,"
@@ -64,7 +99,7 @@ td_status plan_result_report(const plan_case *c, const plan_result *r, bool json
 {
     const plan_deployment *d = c->deployment;
     if (json) {
-        choice_json(d, r, c->precision, c->load->context, out);
+        choice_json(c->model, d, r, c->precision, c->load->context, out);
         td_buffer_text(out, "\n");
         return td_buffer_status(out);
     }
@@ -89,7 +124,7 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
     td_buffer_text(out, "{\"model\":");
     td_buffer_json(out, q->model->name, strlen(q->model->name));
     td_buffer_format(out, ",\"context\":%.0f,\"tpot_target_ms\":%.4f,\"best\":", q->load.context, 1e3 * q->tpot_s);
-    choice_json(&a->choices[0].deployment, &a->choices[0].result, q->precision, q->load.context, out);
+    choice_json(q->model, &a->choices[0].deployment, &a->choices[0].result, q->precision, q->load.context, out);
     td_buffer_text(out, ",\"verdict\":");
     td_buffer verdict = {0};
     plan_verdict(q, a, &verdict);
@@ -98,7 +133,7 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
     td_buffer_text(out, ",\"choices\":[");
     for (size_t i = 0; i < a->count; i++) {
         td_buffer_text(out, i ? ",\n" : "\n");
-        choice_json(&a->choices[i].deployment, &a->choices[i].result, q->precision, q->load.context, out);
+        choice_json(q->model, &a->choices[i].deployment, &a->choices[i].result, q->precision, q->load.context, out);
     }
     if (q->demand > 0) td_buffer_format(out, "],\n\"demand_tokens_per_s\":%.6g,\"copies\":%.0f", q->demand, ceil(q->demand / a->choices[0].result.tokens_s));
     else td_buffer_text(out, "]");
@@ -109,7 +144,7 @@ static void answer_json(const plan_question *q, const plan_answer *a, td_buffer 
         for (int k = 0; k < 4; k++) {
             const plan_choice *c = k < 2 ? &a->front_cost[k][i] : &a->front_rate[k - 2][i];
             td_buffer_format(out, ",\"%s\":", names[k]);
-            if (c->result.devices > 0) choice_json(&c->deployment, &c->result, q->precision, q->load.context, out);
+            if (c->result.devices > 0) choice_json(q->model, &c->deployment, &c->result, q->precision, q->load.context, out);
             else td_buffer_text(out, "null");
         }
         td_buffer_text(out, "}");

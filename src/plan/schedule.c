@@ -126,7 +126,7 @@ double plan_attention_stage(const plan_case *c, const plan_hardware *w, int g, d
 {
     const plan_attention *a = &c->model->attention[g];
     const plan_factors *e = c->factors;
-    double share = plan_kernel_share(e, a->kind, w->name), weight = c->model->attention_weight_bytes > 0 ? c->model->attention_weight_bytes : c->precision->attention_weight_bytes;
+    double share = plan_kernel_share(e, a->kind, w->name), weight = plan_weight_bytes(c->model->attention_weight_bytes, c->precision->attention_weight_bytes);
     double read = a->read_max > 0 ? fmin(tokens, rows * a->read_max) : tokens;
     double bytes = a->kv_values * (a->kv_value_bytes > 0 ? a->kv_value_bytes : c->precision->kv_bytes) * read + a->index_bytes * tokens + 2 * a->state_bytes * rows;
     double flops = a->core_flops * read + a->index_flops * tokens + a->state_flops * rows;
@@ -141,7 +141,7 @@ double plan_attention_stage(const plan_case *c, const plan_hardware *w, int g, d
 double plan_head_stage(const plan_case *c, const plan_hardware *w, double rows)
 {
     double values = (double)c->model->vocab * c->model->hidden;
-    double weight = c->model->head_weight_bytes > 0 ? c->model->head_weight_bytes : c->precision->head_weight_bytes;
+    double weight = plan_weight_bytes(c->model->head_weight_bytes, c->precision->head_weight_bytes);
     return fmax(values * weight / w->bandwidth, 2 * values * rows / plan_flop_rate(w, true)) / c->factors->linear + c->factors->step_s;
 }
 
@@ -152,7 +152,7 @@ double plan_ffn_stage(const plan_case *c, int g, double rows)
     const plan_deployment *d = c->deployment;
     int pools, instances = plan_ffn_instances(d), tp = TD_MAX(1, d->ffn_tp);
     const plan_pool *pool = ffn_pools(d, &pools);
-    double weight = c->model->ffn_weight_bytes > 0 ? c->model->ffn_weight_bytes : c->precision->ffn_weight_bytes;
+    double weight = plan_weight_bytes(c->model->ffn_weight_bytes, c->precision->ffn_weight_bytes);
     rows *= 1 + c->load->prompt_share;
     double imbalance = plan_imbalance(f->experts, f->top_k, rows, instances, c->load->loads && c->load->loads_count == f->experts ? c->load->loads : NULL, d->redundant);
     double touched = plan_experts_touched(f->experts, f->top_k, rows);
@@ -217,15 +217,6 @@ double plan_layer_period(bool colocated, int m, double exposed, double a, double
 
 /* ---- a deployment ---- */
 
-static double attention_side_bytes(const plan_case *c)
-{
-    const plan_model *m = c->model;
-    double router = 0;
-    for (int g = 0; g < m->ffn_groups; g++) router += 2 * m->ffn[g].layers * m->ffn[g].router_parameters;
-    return router + plan_attention_parameters(m) * (m->attention_weight_bytes > 0 ? m->attention_weight_bytes : c->precision->attention_weight_bytes) +
-           (m->tied_embeddings ? 1.0 : 2.0) * m->vocab * m->hidden * (m->head_weight_bytes > 0 ? m->head_weight_bytes : c->precision->head_weight_bytes);
-}
-
 /* FFN weights on the whole FFN side, counting that every instance holds as many whole experts as the fullest. */
 static double ffn_side_bytes(const plan_case *c)
 {
@@ -234,14 +225,14 @@ static double ffn_side_bytes(const plan_case *c)
         const plan_ffn *f = &c->model->ffn[g];
         parameters += f->layers * (f->shared_parameters + (f->experts ? instances * experts_held(f->experts, (int)instances) * f->expert_parameters : 0));
     }
-    return parameters * (c->model->ffn_weight_bytes > 0 ? c->model->ffn_weight_bytes : c->precision->ffn_weight_bytes);
+    return parameters * plan_weight_bytes(c->model->ffn_weight_bytes, c->precision->ffn_weight_bytes);
 }
 
 /* FFN weights on each device of a colocated deployment: whole experts spread over instances, the shared expert in each; tp splits both. */
 static double ffn_colocated_bytes(const plan_case *c)
 {
     const plan_deployment *d = c->deployment;
-    double bytes = 0, weight = c->model->ffn_weight_bytes > 0 ? c->model->ffn_weight_bytes : c->precision->ffn_weight_bytes;
+    double bytes = 0, weight = plan_weight_bytes(c->model->ffn_weight_bytes, c->precision->ffn_weight_bytes);
     for (int g = 0; g < c->model->ffn_groups; g++) {
         const plan_ffn *f = &c->model->ffn[g];
         bytes += weight * f->layers * ((f->experts ? experts_held(f->experts, plan_ffn_instances(d)) * f->expert_parameters : 0) + f->shared_parameters) / TD_MAX(1, d->ffn_tp);
@@ -255,7 +246,7 @@ static td_status memory_check(const plan_case *c, plan_result *r)
 {
     const plan_deployment *d = c->deployment;
     double cache = plan_token_cost(c->model, c->precision, c->load->context, false).kv_cache_bytes, usable = 1 - WORKSPACE_PERCENT / 100.0;
-    double weights = attention_side_bytes(c) + (d->colocated ? ffn_colocated_bytes(c) : 0);
+    double weights = plan_attention_side_bytes(c->model, c->precision) + (d->colocated ? ffn_colocated_bytes(c) : 0);
     for (int p = 0; p < d->a_pools; p++) {
         const plan_hardware *w = d->a[p].hardware;
         double sequences = d->a[p].rows * d->micro_batches, need = weights + cache * sequences, room = usable * w->memory_bytes;
@@ -364,7 +355,7 @@ td_status plan_fill(const plan_case *c, plan_deployment *d, double tpot_s, plan_
             fixed += c->model->attention[g].layers * plan_attention_stage(c, d->a[p].hardware, g, 0, 0);
             full += c->model->attention[g].layers * plan_attention_stage(c, d->a[p].hardware, g, 64, 64 * c->load->context);
         }
-        double held = attention_side_bytes(c) + (d->colocated ? ffn_colocated_bytes(&k) : 0);
+        double held = plan_attention_side_bytes(c->model, c->precision) + (d->colocated ? ffn_colocated_bytes(&k) : 0);
         most[p] = fmax(0, ((1 - WORKSPACE_PERCENT / 100.0) * d->a[p].hardware->memory_bytes - held) / cache / m);
         weight[p] = 1 / fmax(full - fixed, 1e-12);
         slowest = fmin(slowest, weight[p]);

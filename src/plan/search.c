@@ -53,7 +53,7 @@ static void hunt_colocated(hunt *h, size_t slot, const plan_hardware *w)
 static void hunt_split(hunt *h, size_t slot, const plan_hardware *a, const plan_hardware *f)
 {
     const plan_question *q = h->q;
-    double weights = plan_ffn_parameters(q->model) * (q->model->ffn_weight_bytes > 0 ? q->model->ffn_weight_bytes : q->precision->ffn_weight_bytes);
+    double weights = plan_ffn_parameters(q->model) * plan_weight_bytes(q->model->ffn_weight_bytes, q->precision->ffn_weight_bytes);
     int tried = 0;
     for (size_t i = 0; i < TD_COUNT(sizes) && tried < 8; i++) {
         if (!size_allowed(sizes[i], f, q->devices_max - 1) || weights > 0.9 * sizes[i] * f->memory_bytes) continue;
@@ -170,7 +170,7 @@ static void reason_for_split(const plan_question *q, const plan_choice *afd, con
     double tokens = afd->result.batch / afd->deployment.micro_batches, ffn_bytes = 0;
     for (int g = 0; g < q->model->ffn_groups; g++) {
         const plan_ffn *k = &q->model->ffn[g];
-        ffn_bytes += q->precision->ffn_weight_bytes * k->layers * (k->shared_parameters + k->expert_parameters * plan_experts_touched(k->experts, k->top_k, tokens));
+        ffn_bytes += plan_weight_bytes(q->model->ffn_weight_bytes, q->precision->ffn_weight_bytes) * k->layers * (k->shared_parameters + k->expert_parameters * plan_experts_touched(k->experts, k->top_k, tokens));
     }
     if (a != f) {
         td_buffer_text(out, "each side runs on the card that is cheap for it: attention is ");
@@ -197,6 +197,39 @@ static void reason_for_together(const plan_choice *afd, td_buffer *out)
     else td_buffer_text(out, "one card is the cheapest for both sides, so that splitting adds a wire and saves nothing");
 }
 
+/* Names the hardware of the choices that has no price, each once; returns whether some other has one. */
+static bool unpriced(const plan_answer *answer, td_buffer *names)
+{
+    const plan_hardware *named[2 * PLAN_CHOICES_MAX];
+    size_t count = 0;
+    bool priced = false;
+    for (size_t i = 0; i < answer->count; i++) {
+        const plan_deployment *d = &answer->choices[i].deployment;
+        const plan_hardware *sides[] = {d->a[0].hardware, d->colocated ? d->a[0].hardware : d->f[0].hardware};
+        for (size_t s = 0; s < TD_COUNT(sides); s++) {
+            size_t known = 0;
+            while (known < count && named[known] != sides[s]) known++;
+            priced |= sides[s]->usd_hour > 0;
+            if (sides[s]->usd_hour > 0 || known < count) continue;
+            td_buffer_format(names, "%s%s", count ? ", " : "", sides[s]->name);
+            named[count++] = sides[s];
+        }
+    }
+    return priced;
+}
+
+/* Dollars compare nothing when some of the hardware costs none: says so, and what would help. */
+static bool prices_missing(const plan_answer *answer, td_buffer *out)
+{
+    td_buffer names = {0};
+    bool priced = unpriced(answer, &names), missing = names.bytes > 0;
+    if (missing && priced)
+        td_buffer_format(out, "No price is known for %s, so that dollars do not say which deployment is better: expected --price %.*s=DOLLARS.", names.data, (int)strcspn(names.data, ","), names.data);
+    else if (missing) td_buffer_text(out, "All prices are zero, so that no deployment is cheaper than another.");
+    td_buffer_free(&names);
+    return missing;
+}
+
 void plan_verdict(const plan_question *q, const plan_answer *answer, td_buffer *out)
 {
     const plan_choice *afd = first_of(answer->choices, answer->count, false), *together = first_of(answer->choices, answer->count, true);
@@ -205,10 +238,7 @@ void plan_verdict(const plan_question *q, const plan_answer *answer, td_buffer *
         return;
     }
     bool split = afd->result.usd_mtok < together->result.usd_mtok;
-    if (fmax(afd->result.usd_mtok, together->result.usd_mtok) <= 0) {
-        td_buffer_text(out, "All prices are zero, so that no deployment is cheaper than another.");
-        return;
-    }
+    if (prices_missing(answer, out)) return;
     double gain = 100 * (1 - (split ? afd->result.usd_mtok / together->result.usd_mtok : together->result.usd_mtok / afd->result.usd_mtok));
     td_buffer_format(out, "%s is better here, by %.0f %% in dollars a token (%.4f against %.4f USD per million), because ", split ? "Disaggregated" : "Colocated", gain, fmin(afd->result.usd_mtok, together->result.usd_mtok),
                      fmax(afd->result.usd_mtok, together->result.usd_mtok));

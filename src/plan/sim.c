@@ -133,7 +133,7 @@ static void attention_costs(const plan_case *c, const plan_hardware *h, int g, a
     const plan_attention *a = &c->model->attention[g];
     const plan_factors *e = c->factors;
     double share = plan_kernel_share(e, a->kind, h->name), value = a->kv_value_bytes > 0 ? a->kv_value_bytes : c->precision->kv_bytes;
-    double weight = c->model->attention_weight_bytes > 0 ? c->model->attention_weight_bytes : c->precision->attention_weight_bytes;
+    double weight = plan_weight_bytes(c->model->attention_weight_bytes, c->precision->attention_weight_bytes);
     double by = 1 / (h->bandwidth * share), fl = 1 / (plan_flop_rate(h, c->precision->attention_bf16) * share);
     *out = (attention_cost){.byte_read = a->kv_values * value * by, .flop_read = a->core_flops * fl, .byte_token = a->index_bytes * by, .flop_token = a->index_flops * fl, .byte_row = 2 * a->state_bytes * by,
                             .flop_row = a->state_flops * fl, .limit = a->read_max, .linear_fixed = a->parameters * weight / (h->bandwidth * e->linear),
@@ -222,10 +222,11 @@ static double ffn_time(world *w, int g, int rows)
     return *known;
 }
 
-/* A stage of n devices that must all finish: the largest of n normal draws. */
+/* A stage of n devices that must all finish: the slowest device's time, and of n normal draws the largest. */
 static double jittered(world *w, double seconds, int n)
 {
     double cv = w->s->c->load->jitter;
+    seconds *= fmax(1, w->s->c->load->straggler);
     if (cv <= 0) return seconds;
     double u = pow(td_random_unit(w->s->seed ^ 0x5151, w->draws++), 1.0 / n), q = u < 0.5 ? u : 1 - u, t = sqrt(-2 * log(fmax(q, 1e-300)));
     double z = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) / (1 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t * t * t);
@@ -362,7 +363,7 @@ static td_status admit(world *w, copy *k, double now)
         s->reserved += q->prompt + q->output;
         q->slot = n;
         w->queued[index] = now - q->decode_s;
-        if (w->s->prefill == PLAN_PREFILL_INLINE) {
+        if (w->s->prefill == PLAN_PREFILL_INLINE && q->prompt > 0) { /* an empty prompt decodes at once */
             int *tail = &s->first_prefill;
             while (*tail >= 0) tail = &w->requests[*tail].next;
             *tail = index;
