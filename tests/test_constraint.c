@@ -1,12 +1,14 @@
 /*
  * test_constraint.c - a constraint that waits for a mark: behind it whatever is drawn from the allowed tokens is a text of the schema, again and again; everywhere else, and while the model
- * thinks, every token is allowed.
+ * thinks, every token is allowed. A mask that cannot be made ends the request, and the log says why.
  */
 #include <math.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
 #include "base/buffer.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "support.h"
 
@@ -103,8 +105,54 @@ static void a_waiting_constraint_holds_inside_calls_only(void **state)
     td_model_close(model);
 }
 
+/* What one mask behind the tokens writes to stderr. */
+static void mask_fails(writer *w, td_constraint *c, char *said, size_t room)
+{
+    int vocab = td_model_get_info(w->model)->vocab_size, kept = dup(STDERR_FILENO);
+    float *logits = calloc((size_t)vocab, sizeof *logits);
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    fflush(stderr);
+    dup2(fileno(file), STDERR_FILENO);
+    bool goes_on = td_constraint_mask(c, w->tokens, w->count, logits, vocab);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    rewind(file);
+    said[fread(said, 1, room - 1, file)] = 0;
+    fclose(file);
+    free(logits);
+    assert_false(goes_on);
+}
+
+/* Behind ten digits more stacks are wanted than a place may have; once told, not again. */
+static void a_mask_that_cannot_be_made_is_told(void **state)
+{
+    (void)state;
+    td_buffer grammar = {0};
+    writer *w = calloc(1, sizeof *w);
+    td_constraint *c;
+    char said[1024];
+    td_buffer_text(&grammar, "root ::= \"0123456789\" (\"x\"");
+    for (int i = 0; i < 5000; i++) td_buffer_format(&grammar, " | \"b%d\"", i);
+    td_buffer_text(&grammar, ")\n");
+    assert_ok(td_model_open(source_path("models/nano"), NULL, &w->model));
+    assert_ok(td_constraint_open(w->model, "gbnf", grammar.data, grammar.bytes, &c));
+    td_log_level(TD_LOG_WARN);
+    write_text(w, "012345678");
+    mask_fails(w, c, said, sizeof said);
+    if (!strstr(said, "warn model: ") || !strstr(said, "before its text is complete: grammar: expected at most 4096 stacks")) fail_msg("said: '%s'", said);
+    mask_fails(w, c, said, sizeof said);
+    assert_string_equal(said, "");
+    td_constraint_close(c);
+    td_model_close(w->model);
+    td_buffer_free(&grammar);
+    td_buffer_free(&w->text);
+    free(w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_waiting_constraint_holds_inside_calls_only)};
+    td_log_level(TD_LOG_ERROR); /* requests that end early are meant here */
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_waiting_constraint_holds_inside_calls_only), cmocka_unit_test(a_mask_that_cannot_be_made_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "model/model.h"
 #include "text/grammar.h"
 
@@ -23,7 +24,7 @@ struct td_constraint {
     int32_t line_feed;    /* the token of one line feed; -1: none */
     bool fresh;           /* nothing came behind the mark yet */
     size_t seen;          /* tokens that the matcher went through */
-    bool lost;            /* a token came that the grammar does not allow: nothing more is said */
+    bool lost;            /* a token came that the grammar does not allow, or no mask could be made: nothing more is said */
 };
 
 static td_status shared_vocab(td_model *model, const td_grammar_vocab **out)
@@ -124,15 +125,33 @@ static bool see_token(td_constraint *c, int32_t token)
     return true;
 }
 
+static bool see_tokens(td_constraint *c, const int32_t *tokens, size_t count)
+{
+    for (; c->seen < count; c->seen++)
+        if (!(c->mark_bytes ? see_token(c, tokens[c->seen]) : td_matcher_token(c->matcher, tokens[c->seen]))) return false;
+    return true;
+}
+
+/* The request ends before its text is complete, once: whoever reads the answer sees only that it stopped. */
+static bool give_up(td_constraint *c, size_t count, const char *why)
+{
+    td_log(TD_LOG_WARN, "model", "a constrained request ends behind token %zu, before its text is complete: %s", count, why);
+    c->lost = true;
+    return false;
+}
+
 bool td_constraint_mask(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
 {
     td_constraint *c = user;
-    for (; c->seen < count && !c->lost; c->seen++) c->lost = !(c->mark_bytes ? see_token(c, tokens[c->seen]) : td_matcher_token(c->matcher, tokens[c->seen]));
-    if (c->lost || c->place != HOLDS) return !c->lost;
+    if (c->lost) return false;
+    if (!see_tokens(c, tokens, count)) return give_up(c, count, td_error());
+    if (c->place != HOLDS) return true;
     bool line = c->fresh && c->line_feed >= 0 && c->line_feed < vocab_size && (count == 0 || tokens[count - 1] != c->line_feed);
     float feed = line ? logits[c->line_feed] : 0;
     int allowed = td_matcher_mask(c->matcher, logits, vocab_size);
     if (line) logits[c->line_feed] = feed;
+    if (allowed < 0) return give_up(c, count, td_error());
+    if (allowed == 0 && !line && !td_matcher_complete(c->matcher)) return give_up(c, count, "grammar: no token of the vocabulary goes on");
     return allowed > 0 || line;
 }
 

@@ -28,14 +28,15 @@ void td_grammar_close(td_grammar *grammar);
 td_status td_grammar_vocab_open(const td_tokenizer *tokenizer, td_grammar_vocab **out);
 void td_grammar_vocab_close(td_grammar_vocab *vocab);
 
-/* Both must outlive the matcher. */
+/* Both must outlive the matcher, which holds at most 41 MB and one mask (a bit a token), however long the text becomes. */
 td_status td_matcher_open(const td_grammar *grammar, const td_grammar_vocab *vocab, td_matcher **out);
 void td_matcher_close(td_matcher *matcher);
-bool td_matcher_restart(td_matcher *matcher); /* a new text begins; what was computed is kept. false: no memory */
+bool td_matcher_restart(td_matcher *matcher); /* a new text begins; what was computed is kept. false: no memory, and only td_matcher_close may follow */
 /* Sets logits[0..vocab_size) of what may not come next to -INFINITY. Ends of a generation are allowed when the text is complete, and only they when nothing
- * may follow. Returns how many tokens are allowed, or a negative status. */
+ * may follow. Returns how many tokens are allowed, or a negative status: TD_E_UNSUPPORTED when at one place of the text there are more than 4096 stacks, or too high
+ * ones. How long the text is does not matter. */
 int td_matcher_mask(td_matcher *matcher, float *logits, int vocab_size);
-/* Goes on by a token or by bytes; false (and no change) when the grammar does not allow it. Ends of a generation are accepted when the text is complete. */
+/* Goes on by a token or by bytes; false (no change; td_error says why) when the grammar does not allow it. Ends of a generation are accepted when the text is complete. */
 bool td_matcher_token(td_matcher *matcher, int32_t id);
 bool td_matcher_bytes(td_matcher *matcher, const char *text, size_t bytes);
 bool td_matcher_complete(const td_matcher *matcher); /* the text so far is a whole one */
