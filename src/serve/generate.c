@@ -47,6 +47,7 @@ void td_choice_emit(td_choice *c, td_piece_kind kind, int call, const char *text
     td_exchange *x = c->exchange;
     if (!bytes && kind != TD_PIECE_CALL) return;
     bool keeps = !x->ask.stream || x->shape->keeps_text;
+    c->last = kind;
     if (kind == TD_PIECE_REASONING && keeps) td_buffer_put(&c->reasoning, text, bytes);
     if (kind == TD_PIECE_CONTENT && keeps) td_buffer_put(&c->content, text, bytes);
     if (kind == TD_PIECE_ARGUMENTS) td_buffer_put(&c->calls[call].arguments, text, bytes);
@@ -100,9 +101,10 @@ static void take_token(td_choice *c, const td_event *e)
 static void note_finish(td_choice *c, const td_event *e)
 {
     td_metrics *m = &c->exchange->server->metrics;
-    c->finish = e->finish == TD_FINISH_CANCELLED && td_splitter_enough(c) ? TD_FINISH_STOP : e->finish;
+    bool enough = td_splitter_enough(c) && e->finish != TD_FINISH_ERROR; /* the answer ended before whatever else the engine met until it was cancelled */
+    c->finish = enough ? TD_FINISH_STOP : e->finish;
     c->status = e->status;
-    c->stop = e->stop >= 0 && e->stop < c->exchange->ask.stop_count && c->finish == TD_FINISH_STOP ? e->stop : -1;
+    c->stop = !enough && e->stop >= 0 && e->stop < c->exchange->ask.stop_count && c->finish == TD_FINISH_STOP ? e->stop : -1;
     if (e->finish == TD_FINISH_ERROR) snprintf(c->message, sizeof c->message, "%s", e->message ? e->message : "the engine gave up");
     c->prompt_tokens = e->prompt_tokens;
     c->cached_tokens = e->cached_tokens;

@@ -233,10 +233,9 @@ td_status td_answer_count_tokens(td_exchange *x)
 
 static const char *stop_reason(const td_choice *c)
 {
-    if (c->call_count) return "tool_use";
-    if (c->finish == TD_FINISH_EOS) return "end_turn";
-    if (c->finish == TD_FINISH_STOP) return c->stop >= 0 ? "stop_sequence" : "end_turn";
-    return "max_tokens";
+    if (c->finish != TD_FINISH_EOS && c->finish != TD_FINISH_STOP) return "max_tokens"; /* a call may be cut off */
+    if (c->stop >= 0) return "stop_sequence";
+    return c->call_count ? "tool_use" : "end_turn";
 }
 
 static void put_stop(const td_choice *c, td_buffer *out)

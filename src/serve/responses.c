@@ -317,7 +317,7 @@ static void text_event(td_exchange *x, const char *type, const char *member, con
     end_event(x);
 }
 
-static void close_item(td_choice *c)
+static void close_item(td_choice *c, const char *status)
 {
     td_exchange *x = c->exchange;
     stream_state *s = x->shape_state;
@@ -333,7 +333,7 @@ static void close_item(td_choice *c)
         part_event(x, "response.content_part.done", reasoning, from, bytes);
     }
     td_buffer item = {0};
-    put_item(c, s->open, s->call, s->id, "completed", s->text_from, &item);
+    put_item(c, s->open, s->call, s->id, status, s->text_from, &item);
     begin_event(x, "response.output_item.done");
     td_buffer_format(&x->out, ",\"output_index\":%d,\"item\":%s", s->index++, item.data ? item.data : "{}");
     end_event(x);
@@ -350,7 +350,7 @@ static void open_item(td_choice *c, item_kind kind, int call, size_t bytes)
     td_exchange *x = c->exchange;
     stream_state *s = x->shape_state;
     if (s->open == kind && kind != ITEM_CALL) return;
-    close_item(c);
+    close_item(c, "completed");
     s->open = kind;
     s->call = call;
     s->text_from = kind == ITEM_CALL ? 0 : (kind == ITEM_MESSAGE ? c->content.bytes : c->reasoning.bytes) - bytes;
@@ -376,7 +376,14 @@ static void piece(td_choice *c, const td_piece *p)
 
 static bool is_whole(const td_choice *c) { return c->finish == TD_FINISH_EOS || c->finish == TD_FINISH_STOP; }
 
-static void end_choice(td_choice *c) { close_item(c); }
+/* Of the item that the text came to last; those before it are complete. */
+static const char *last_status(const td_choice *c)
+{
+    bool in_call = c->last == TD_PIECE_CALL || c->last == TD_PIECE_ARGUMENTS;
+    return is_whole(c) || (in_call && !td_splitter_in_call(c)) ? "completed" : "incomplete";
+}
+
+static void end_choice(td_choice *c) { close_item(c, last_status(c)); }
 
 static void close_stream(td_exchange *x)
 {
@@ -398,17 +405,19 @@ static void whole(td_exchange *x)
     td_choice *c = &x->choices[0];
     td_buffer items = {0};
     char id[48];
+    const char *status = last_status(c);
     td_serve_random_id(id, sizeof id, "rs_");
-    if (c->reasoning.bytes) put_item(c, ITEM_REASONING, -1, id, "completed", 0, &items);
+    if (c->reasoning.bytes) put_item(c, ITEM_REASONING, -1, id, c->last == TD_PIECE_REASONING ? status : "completed", 0, &items);
     td_serve_random_id(id, sizeof id, "msg_");
     if (c->content.bytes || !c->call_count) {
         td_buffer_text(&items, items.bytes ? "," : "");
-        put_item(c, ITEM_MESSAGE, -1, id, is_whole(c) ? "completed" : "incomplete", 0, &items);
+        put_item(c, ITEM_MESSAGE, -1, id, c->last == TD_PIECE_CONTENT || !c->content.bytes ? status : "completed", 0, &items);
     }
     for (int i = 0; i < c->call_count; i++) {
         td_serve_random_id(id, sizeof id, "fc_");
         td_buffer_text(&items, items.bytes ? "," : "");
-        put_item(c, ITEM_CALL, i, id, "completed", 0, &items);
+        bool last = i == c->call_count - 1 && (c->last == TD_PIECE_CALL || c->last == TD_PIECE_ARGUMENTS);
+        put_item(c, ITEM_CALL, i, id, last ? status : "completed", 0, &items);
     }
     put_response(x, is_whole(c) ? "completed" : "incomplete", items.data ? items.data : "", is_whole(c) ? NULL : "max_output_tokens", true, NULL);
     td_buffer_free(&items);

@@ -108,6 +108,7 @@ struct td_choice {
     char message[512];
     td_splitter *splitter;
     td_buffer content, reasoning;  /* whole answers only */
+    td_piece_kind last;            /* what the text came to last */
     td_buffer warning;             /* what a parser could not read */
     td_call *calls;                /* [TD_CALLS_MAX] arena, on first use */
     int call_count;
@@ -335,6 +336,7 @@ void td_splitter_end(td_choice *c);
 void td_splitter_close(td_choice *c);
 size_t td_splitter_visible(const td_choice *c, const td_event *event);
 bool td_splitter_reasons(const td_choice *c); /* the last text was reasoning */
+bool td_splitter_in_call(const td_choice *c); /* the text ended before the last call was seen to end */
 bool td_splitter_enough(const td_choice *c);  /* parallel_tool_calls is false and a call is complete */
 
 /* constrain.c: what the sampler may not choose */

@@ -13,7 +13,7 @@
 #include "serve/serve.h"
 #include "text/parsers.h"
 
-struct td_splitter { td_parser *parser; bool in_reasoning, enough; };
+struct td_splitter { td_parser *parser; bool in_reasoning, in_call, enough, ending; };
 
 /* ---- special tokens ----------------------------------------------------------------------------------------------------------------------------- */
 
@@ -76,12 +76,17 @@ static void take_part(void *user, td_part_kind kind, int call, const char *text,
     case TD_PART_REASONING: td_choice_emit(c, TD_PIECE_REASONING, -1, text, bytes); break;
     case TD_PART_CONTENT: td_choice_emit(c, TD_PIECE_CONTENT, -1, text, bytes); break;
     case TD_PART_CALL:
+        c->splitter->in_call = true;
         if (td_choice_call(c, text, bytes) < 0) warn(c, "more tool calls than an answer may have", 39);
         break;
     case TD_PART_ARGUMENTS:
         if (call < c->call_count) td_choice_emit(c, TD_PIECE_ARGUMENTS, call, text, bytes);
         break;
-    case TD_PART_CALL_END: c->splitter->enough = !c->exchange->ask.parallel_tool_calls; break;
+    case TD_PART_CALL_END: /* where the text ends the parser ends calls that were cut off, too */
+        if (c->splitter->ending) break;
+        c->splitter->in_call = false;
+        c->splitter->enough = !c->exchange->ask.parallel_tool_calls;
+        break;
     case TD_PART_WARNING: warn(c, text, bytes); break;
     }
 }
@@ -126,6 +131,7 @@ void td_splitter_put(td_choice *c, const char *text, size_t bytes)
 
 void td_splitter_end(td_choice *c)
 {
+    if (c->splitter) c->splitter->ending = true;
     if (c->splitter && td_parser_end(c->splitter->parser) < 0) warn(c, "no memory for the end of the text", 33);
 }
 
@@ -138,4 +144,5 @@ void td_splitter_close(td_choice *c)
 }
 
 bool td_splitter_reasons(const td_choice *c) { return c->splitter && c->splitter->in_reasoning; }
+bool td_splitter_in_call(const td_choice *c) { return c->splitter && c->splitter->in_call; }
 bool td_splitter_enough(const td_choice *c) { return c->splitter && c->splitter->enough; }
