@@ -237,6 +237,8 @@ typedef struct {
     void *logits_user;
     td_notify notify;
     void *notify_user;
+    const uint8_t *hidden;      /* one bit a token of the vocabulary, lowest first: special tokens that are left out of the text in spite of keep_special. NULL: none. Not copied: must
+                                   outlive the request */
 } td_request_options;
 
 typedef enum { TD_EVENT_TOKEN, TD_EVENT_PROGRESS, TD_EVENT_FINISHED } td_event_kind;

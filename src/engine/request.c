@@ -104,8 +104,8 @@ static td_status reserve(td_request *request, const int32_t *ids, size_t count)
     if (!request->tokens || !request->records || !request->tops || !request->pages) return TD_E_MEMORY;
     memcpy(request->tokens, ids, count * sizeof *ids);
     const td_tokenizer *tokenizer = request->engine->model->tokenizer;
-    TD_TRY(td_stream_open(tokenizer, o->keep_special, o->stop, (int)o->stop_count, &request->watch));
-    return td_stream_open(tokenizer, o->keep_special, o->stop, (int)o->stop_count, &request->reader);
+    TD_TRY(td_stream_open(tokenizer, o->keep_special, o->hidden, o->stop, (int)o->stop_count, &request->watch));
+    return td_stream_open(tokenizer, o->keep_special, o->hidden, o->stop, (int)o->stop_count, &request->reader);
 }
 
 static void destroy(td_request *request)

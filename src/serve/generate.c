@@ -36,6 +36,7 @@ void td_choice_options(td_choice *c, td_request_options *o, const char *const *s
         .logprobs = ask->logprobs ? (int)ask->top_logprobs + 1 : 0, .prompt_logprobs = ask->echo && ask->logprobs, .want_progress = ask->return_progress && ask->stream,
         .time_max_ms = ask->time_max_ms && ask->time_max_ms < limit_ms ? ask->time_max_ms : limit_ms, .notify = td_exchange_notify, .notify_user = x->slot};
     o->keep_special = c->splitter != NULL;
+    o->hidden = x->server->hidden;
     td_constrain_adjust(c, o);
     if (x->shape->adjust) x->shape->adjust(c, o);
 }
@@ -91,7 +92,7 @@ static void take_token(td_choice *c, const td_event *e)
     }
     if (x->shape->token && (x->ask.logprobs || x->ask.return_tokens)) x->shape->token(c, e);
     if (e->from_prompt) return;
-    td_splitter_put(c, e->text, td_splitter_visible(c, e));
+    td_splitter_put(c, e->text, e->text_bytes);
     c->reasoning_tokens += td_splitter_reasons(c);
     if (td_splitter_enough(c)) td_request_cancel(atomic_load(&c->request));
     bool noted = c->logprobs.bytes || c->lp[0].bytes || c->tokens_json.bytes;

@@ -334,7 +334,6 @@ bool td_splitter_thinks(const td_exchange *x, const td_prompt *prompt); /* think
 void td_splitter_put(td_choice *c, const char *text, size_t bytes);
 void td_splitter_end(td_choice *c);
 void td_splitter_close(td_choice *c);
-size_t td_splitter_visible(const td_choice *c, const td_event *event);
 bool td_splitter_reasons(const td_choice *c); /* the last text was reasoning */
 bool td_splitter_in_call(const td_choice *c); /* the text ended before the last call was seen to end */
 bool td_splitter_enough(const td_choice *c);  /* parallel_tool_calls is false and a call is complete */

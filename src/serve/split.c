@@ -3,7 +3,7 @@
  * cannot be read comes out as content, with a warning by name.
  *
  * Marks of calls and of thinking are often special tokens, which the engine leaves out of text. A request that is parsed keeps special tokens, and
- * hides here those that are no such marks.
+ * has the engine hide those that are no such marks (td_request_options.hidden), before it looks for stop strings.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -43,18 +43,6 @@ td_status td_splitter_prepare(td_server *server)
         td_free(special);
     }
     return TD_OK;
-}
-
-/* The event's text without a hidden token's own text at its end. */
-size_t td_splitter_visible(const td_choice *c, const td_event *e)
-{
-    const td_server *server = c->exchange->server;
-    size_t bytes = 0, left = e->text_bytes;
-    if (!c->splitter || e->token < 0 || e->token >= server->info->vocab_size || !(server->hidden[e->token / 8] >> e->token % 8 & 1)) return left;
-    char *text = td_token_text(server, e->token, &bytes);
-    if (text && bytes && bytes <= left && !memcmp(e->text + left - bytes, text, bytes)) left -= bytes;
-    td_free(text);
-    return left;
 }
 
 /* ---- parts ------------------------------------------------------------------------------------------------------------------------------------------ */

@@ -203,6 +203,39 @@ def calls_are_forced():
 
 
 @test
+def cut_off_calls_are_told():
+    """The limit comes inside a call: no shape calls it complete. A call that was complete when the limit came is one, and so is what stands before the cut."""
+    call = '<tool_call>{"name": "f", "arguments": {"a": 1234567}}</tool_call>'
+    named = [{"name": "f", "input_schema": {"type": "object"}}]
+    flat = [{"type": "function", **t["function"]} for t in TOOLS]
+    inside, text = len(call) - 20, "Let me see.\n" + call
+    with Server(FAKE) as s:
+        for parallel in (True, False):
+            choice = {"tool_choice": {"type": "auto", "disable_parallel_tool_use": not parallel}}
+            ask = {**say(call), "max_tokens": inside, "tools": named, **choice}
+            answer = s.post("/v1/messages", ask)[1]
+            assert answer["stop_reason"] == "max_tokens" and list(answer["content"][0]["input"]) == ["raw"], answer
+            ends = [d["delta"] for n, d in s.stream("/v1/messages", ask) if n == "message_delta"]
+            assert ends == [{"stop_reason": "max_tokens", "stop_sequence": None}], ends
+            assert s.post(CHAT, say(call, tools=TOOLS, max_tokens=inside, parallel_tool_calls=parallel))[1]["choices"][0]["finish_reason"] == "length"
+        answer = s.post("/v1/messages", {**say(call), "max_tokens": 99, "tools": named, "stop_sequences": ["567"]})[1]
+        assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", "567"), answer
+        last = {"tools": TOOLS, "max_tokens": len(call), "parallel_tool_calls": False}
+        assert s.post(CHAT, say(call, **last))[1]["choices"][0]["finish_reason"] == "tool_calls", "it was complete with the last token"
+        ask = {**say(call), "max_tokens": len(call), "tools": named, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+        assert s.post("/v1/messages", ask)[1]["stop_reason"] == "tool_use"
+        for said, limit, kinds, statuses in ((text, len(text) - 20, ["message", "function_call"], ["completed", "incomplete"]), (text, len(text), ["message", "function_call"], ["completed", "completed"]),
+                                             ("<think>hm, so</think>yes, it is", 10, ["reasoning"], ["incomplete"]), ("<think>hm, so</think>yes, it is", 26, ["reasoning", "message"], ["completed", "incomplete"])):
+            ask = {"input": f"SAY:{said}|", "tools": flat, "max_output_tokens": limit}
+            whole = s.post("/v1/responses", ask)[1]
+            events = s.stream("/v1/responses", ask)
+            done = [d["item"] for n, d in events if n == "response.output_item.done"]
+            assert events[-1][0] == "response.incomplete" and events[-1][1]["response"]["output"] == done
+            for output in (done, whole["output"][:len(kinds)]):
+                assert ([i["type"] for i in output], [i["status"] for i in output]) == (kinds, statuses), (said, limit, output)
+
+
+@test
 def strict_is_held_or_refused():
     """A grammar behind the mark holds calls of the model's own choice (test_constraint.c) where the format is JSON behind a mark; other formats refuse what they could not keep."""
     strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}, TOOLS[1]]
