@@ -195,11 +195,13 @@ static td_status prepare(td_exchange *x)
 
 /* ---- items --------------------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void put_item(const td_choice *c, item_kind kind, int call, const char *id, const char *status, size_t text_from, td_buffer *out)
+/* end: its status when it has ended, or NULL. */
+static void put_item(const td_choice *c, item_kind kind, int call, const char *id, const char *end, size_t text_from, td_buffer *out)
 {
+    const char *status = end ? end : "in_progress";
     if (kind == ITEM_MESSAGE) {
         td_buffer_format(out, "{\"id\":\"%s\",\"type\":\"message\",\"status\":\"%s\",\"role\":\"assistant\",\"content\":[", id, status);
-        if (strcmp(status, "in_progress")) {
+        if (end) {
             td_buffer_text(out, "{\"type\":\"output_text\",\"text\":");
             td_buffer_json(out, c->content.data ? c->content.data + text_from : "", c->content.bytes - text_from);
             td_buffer_text(out, ",\"annotations\":[],\"logprobs\":[]}");
@@ -207,7 +209,7 @@ static void put_item(const td_choice *c, item_kind kind, int call, const char *i
         td_buffer_text(out, "]}");
     } else if (kind == ITEM_REASONING) {
         td_buffer_format(out, "{\"id\":\"%s\",\"type\":\"reasoning\",\"summary\":[],\"status\":\"%s\",\"content\":[", id, status);
-        if (strcmp(status, "in_progress")) {
+        if (end) {
             td_buffer_text(out, "{\"type\":\"reasoning_text\",\"text\":");
             td_buffer_json(out, c->reasoning.data ? c->reasoning.data + text_from : "", c->reasoning.bytes - text_from);
             td_buffer_text(out, "}");
@@ -357,7 +359,7 @@ static void open_item(td_choice *c, item_kind kind, int call, size_t bytes)
     td_serve_random_id(s->id, sizeof s->id, prefixes[kind]);
     begin_event(x, "response.output_item.added");
     td_buffer_format(&x->out, ",\"output_index\":%d,\"item\":", s->index);
-    put_item(c, kind, call, s->id, "in_progress", s->text_from, &x->out);
+    put_item(c, kind, call, s->id, NULL, s->text_from, &x->out);
     end_event(x);
     if (kind != ITEM_CALL) part_event(x, "response.content_part.added", kind == ITEM_REASONING, "", 0);
 }
