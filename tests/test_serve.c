@@ -151,9 +151,35 @@ static void codes_fit_their_status(void **state)
     assert_string_equal(x.code, "timeout");
 }
 
+/* Rows that are read again after a preemption count once, whatever the pieces. */
+static void rows_read_again_count_once(void **state)
+{
+    (void)state;
+    enum { WIDTH = 2, ROWS = 4 };
+    static td_server server;
+    static const td_model_info info = {.layers = 3, .d_model = WIDTH};
+    static float rows[ROWS][WIDTH] = {{1, 10}, {2, 20}, {3, 30}, {4, 40}};
+    server.info = &info;
+    td_exchange x = {.server = &server};
+    for (int mean = 0; mean < 2; mean++) {
+        double sum[WIDTH] = {0};
+        td_held held = {.sum = sum, .width = WIDTH, .mean = mean};
+        td_choice c = {.exchange = &x, .held = &held};
+        td_request_options o = {0};
+        td_embeddings_shape.adjust(&c, &o);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 0, 2, WIDTH, rows[0]);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 0, 1, WIDTH, rows[0]);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 1, 2, WIDTH, rows[1]);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 3, 1, WIDTH, rows[3]);
+        assert_int_equal(held.rows, ROWS);
+        assert_true(sum[0] == (mean ? 10 : 4) && sum[1] == (mean ? 100 : 40));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(accepts_what_is_json), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(damaged_texts), cmocka_unit_test(histograms),
-                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape), cmocka_unit_test(codes_fit_their_status)};
+                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape), cmocka_unit_test(codes_fit_their_status),
+                                       cmocka_unit_test(rows_read_again_count_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
