@@ -390,6 +390,13 @@ def shutdown_finishes_and_refuses():
         assert eventually(lambda: s.metrics()["tandem_requests_running"] == 1)
         s.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
+        try:
+            socket.create_connection(("127.0.0.1", s.port), timeout=5).close()
+            raise AssertionError("a stopping server takes no connections")
+        except ConnectionRefusedError:
+            pass
+        with Server(FAKE, "--port", str(s.port)) as heir:
+            assert heir.port == s.port, "its address is free while running requests finish"
         idle.request("POST", CHAT, json.dumps(say("late")))
         assert idle.getresponse().status == 503
         idle.close()
