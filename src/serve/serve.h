@@ -101,6 +101,7 @@ struct td_choice {
     uint64_t seed;
     _Atomic(td_request *) request; /* NULL until admitted */
     atomic_bool failed;            /* submit refused it: status and message are set */
+    bool reads_only;               /* no token was asked for: embeddings, scores of a prompt */
     bool finished, counted;        /* counted: it holds one of the engine's places */
     td_finish finish;
     int stop;                      /* which of ask.stops ended it; -1: none of them */

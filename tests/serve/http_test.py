@@ -350,7 +350,24 @@ def faults_in_the_middle():
         status, r = s.post(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
         assert status == 503 and "fake:1" in r["error"]["message"]
         events = s.stream(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
+        status, r = s.post(CHAT, {"messages": [{"role": "user", "content": "FAULT:NAN"}]})
+        assert status == 500 and r["error"]["code"] == "internal_error" and "NaN" in r["error"]["message"], (status, r)
+        status, r = s.post("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": "FAULT:NAN"}]})
+        assert status == 500 and r["error"]["type"] == "api_error", (status, r)
         assert "fake:1" in events[-1]["error"]["message"] and sum(bool(e.get("choices") and e["choices"][0]["delta"].get("content")) for e in events) == 3
+
+
+@test
+def half_a_prompt_has_no_answer():
+    with Server(FAKE, "--time-max", "1") as s:
+        for path, body in (("/v1/embeddings", {"input": ["well", "NEVER"]}), ("/v1/completions", {"prompt": "NEVER", "max_tokens": 0, "echo": True, "logprobs": 1, "t_max_predict_ms": 20})):
+            status, answer = s.post(path, body)
+            assert status == 504 and answer["error"]["code"] == "timeout" and "within" in answer["error"]["message"], (path, status, answer)
+        assert "within 20 ms" in answer["error"]["message"]
+        events = s.stream("/v1/completions", {**body, "stream": True})
+        assert "within 20 ms" in events[-1]["error"]["message"], events
+        answer = s.post(CHAT, {"messages": [{"role": "user", "content": "NEVER"}]})
+        assert answer[0] == 200 and answer[1]["choices"][0]["finish_reason"] == "length", "what was generated is an answer"
 
 
 @test
