@@ -294,7 +294,7 @@ void td_choice_timings(const td_choice *c, td_buffer *out)
 char *td_token_text(const td_server *server, int32_t token, size_t *bytes)
 {
     char *text;
-    if (td_detokenize(server->model, &token, 1, TD_TOKENIZE_SPECIAL, &text, bytes) < 0) return NULL;
+    if (td_detokenize(server->model, &token, 1, TD_TOKENIZE_SPECIAL | TD_TOKENIZE_INSIDE, &text, bytes) < 0) return NULL;
     return text;
 }
 

@@ -117,6 +117,7 @@ struct td_choice {
     td_buffer tokens_json;         /* return_tokens */
     td_buffer lp[4];               /* completions: tokens, token_logprobs, top_logprobs, text_offset */
     size_t text_offset;
+    bool text_begun;               /* the next token stands inside the text */
     bool wrote_first;              /* completions: the first prompt token is in the arrays */
     int64_t prompt_tokens, cached_tokens, generated_tokens, reasoning_tokens;
     double queue_ms, prompt_ms, decode_ms;
@@ -325,7 +326,7 @@ void td_generate_usage(const td_exchange *x, td_buffer *out);   /* the object "u
 void td_choice_timings(const td_choice *c, td_buffer *out);     /* the object "timings" */
 int64_t td_usage_prompt(const td_exchange *x, int64_t *cached);
 int64_t td_usage_generated(const td_exchange *x, int64_t *reasoning);
-/* The text of one token, special or not, in malloc'd memory (td_free). */
+/* The text of one token as it stands inside a text (with its space), special or not, in malloc'd memory (td_free). */
 char *td_token_text(const td_server *server, int32_t token, size_t *bytes);
 void td_token_bytes(td_buffer *out, const char *text, size_t bytes); /* JSON array of bytes, or null when the token is no whole character */
 
