@@ -10,7 +10,7 @@ enum { TOKENS, LOGPROBS, TOPS, OFFSETS };
 static td_status prepare(td_exchange *x)
 {
     td_ask *ask = &x->ask;
-    ask->temperature = 1;
+    ask->temperature = ask->top_p = 1;
     ask->max_tokens = 16;
     TD_TRY(td_fields_read(x, &td_completions_fields));
     if (ask->max_tokens == 0) ask->max_tokens = -1; /* none: score the prompt */

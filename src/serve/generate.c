@@ -3,6 +3,7 @@
  * so a slow reader costs its own buffer and the engine's bounded record of its own request.
  */
 #define _GNU_SOURCE
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ void td_choice_options(td_choice *c, td_request_options *o, const char *const *s
         .stop = stops, .stop_count = (size_t)ask->stop_count, .logit_bias = ask->bias, .logit_bias_count = (size_t)ask->bias_count,
         .repetition_penalty = (float)ask->repetition_penalty, .presence_penalty = (float)ask->presence_penalty, .frequency_penalty = (float)ask->frequency_penalty,
         .penalty_window = (int)ask->penalty_window, .temperature = (float)ask->temperature, .top_k = (int)ask->top_k,
-        .top_p = ask->top_p >= 1 ? 0 : (float)ask->top_p, .min_p = (float)ask->min_p, .seed = c->seed,
+        .top_p = ask->top_p >= 1 ? 0 : TD_MAX((float)ask->top_p, FLT_MIN) /* the engine's 0 is off, a client's the narrowest */, .min_p = (float)ask->min_p, .seed = c->seed,
         .logprobs = ask->logprobs ? (int)ask->top_logprobs + 1 : 0, .prompt_logprobs = ask->echo && ask->logprobs, .want_progress = ask->return_progress && ask->stream,
         .time_max_ms = time_limit_ms(x), .notify = td_exchange_notify, .notify_user = x->slot};
     o->keep_special = c->splitter != NULL;

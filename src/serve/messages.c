@@ -212,7 +212,7 @@ static td_status make_prompt(td_exchange *x)
 
 static td_status prepare(td_exchange *x)
 {
-    x->ask.temperature = 1;
+    x->ask.temperature = x->ask.top_p = 1;
     x->ask.parallel_tool_calls = true;
     TD_TRY(td_fields_read(x, &td_messages_fields));
     randombytes_buf(&x->ask.seed, sizeof x->ask.seed);

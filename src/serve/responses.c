@@ -177,7 +177,7 @@ static td_status convert_choice(td_exchange *x)
 
 static td_status prepare(td_exchange *x)
 {
-    x->ask.temperature = 1;
+    x->ask.temperature = x->ask.top_p = 1;
     x->ask.parallel_tool_calls = true;
     TD_TRY(td_fields_read(x, &td_responses_fields));
     if (!x->ask.seed_given) randombytes_buf(&x->ask.seed, sizeof x->ask.seed);
@@ -247,7 +247,7 @@ static void put_response(td_exchange *x, const char *status, const char *items, 
     td_buffer_text(out, ",\"model\":");
     td_body_text(out, x->server->name);
     td_buffer_format(out, ",\"output\":[%s],\"parallel_tool_calls\":%s,\"previous_response_id\":null,\"store\":false,\"temperature\":%g,\"top_p\":%g,\"truncation\":\"disabled\",\"tool_choice\":", items,
-                     ask->parallel_tool_calls ? "true" : "false", ask->temperature, ask->top_p > 0 ? ask->top_p : 1);
+                     ask->parallel_tool_calls ? "true" : "false", ask->temperature, ask->top_p);
     if (ask->tool_choice) td_body_put(out, ask->tool_choice);
     else td_buffer_text(out, "\"auto\"");
     td_buffer_text(out, ",\"tools\":");

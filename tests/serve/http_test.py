@@ -83,6 +83,13 @@ def completions_echo_logprobs_and_batches():
 
 
 @test
+def top_p_is_echoed():
+    with Server(FAKE) as s:
+        for given, told in (({}, 1), ({"top_p": None}, 1), ({"top_p": 0}, 0), ({"top_p": 0.5}, 0.5)):
+            assert s.post("/v1/responses", {"input": "SAY:x|", **given})[1]["top_p"] == told, given
+
+
+@test
 def logprobs_of_chat():
     with Server(FAKE) as s:
         _, r = s.post(CHAT, say("ab", logprobs=True, top_logprobs=3))
