@@ -92,13 +92,15 @@ const td_model_info *td_model_get_info(const td_model *model); /* lives as long 
 
 /* ---- text -------------------------------------------------------------------------------------------------------------------------- */
 
-enum { TD_TOKENIZE_BOS = 1, TD_TOKENIZE_SPECIAL = 2 }; /* put the model's BOS first (when it wants one); read special tokens written in the text */
+/* Put the model's BOS first (when it wants one); read special tokens written in the text; the ids do not begin a text (td_detokenize): the first keeps its space. */
+enum { TD_TOKENIZE_BOS = 1, TD_TOKENIZE_SPECIAL = 2, TD_TOKENIZE_INSIDE = 4 };
 
 /* Writes up to capacity ids and stores the full number in *count (also when it is larger: TD_E_FULL). ids may be NULL with capacity 0 to measure
  * (returns TD_OK then). Text may hold NUL and invalid UTF-8 (encoded byte by byte). */
 td_status td_tokenize(const td_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t capacity, size_t *count);
 
-/* Text of the ids; special tokens are left out unless TD_TOKENIZE_SPECIAL. *out is malloc'd (free with td_free), NUL-terminated behind *bytes. */
+/* Text of the ids; special tokens are left out unless TD_TOKENIZE_SPECIAL. SentencePiece vocabularies put a space before a word, which the beginning of a text
+ * loses; with TD_TOKENIZE_INSIDE nothing is lost. *out is malloc'd (free with td_free), NUL-terminated behind *bytes. */
 td_status td_detokenize(const td_model *model, const int32_t *ids, size_t count, unsigned flags, char **out, size_t *bytes);
 
 /* Renders the model's chat template. messages_json: an array of {"role","content"} objects as in the OpenAI API. context_json: an object of further
@@ -237,6 +239,8 @@ typedef struct {
     void *logits_user;
     td_notify notify;
     void *notify_user;
+    const uint8_t *hidden;      /* one bit a token of the vocabulary, lowest first: special tokens that are left out of the text in spite of keep_special. NULL: none. Not copied: must
+                                   outlive the request */
 } td_request_options;
 
 typedef enum { TD_EVENT_TOKEN, TD_EVENT_PROGRESS, TD_EVENT_FINISHED } td_event_kind;

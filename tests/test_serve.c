@@ -1,4 +1,7 @@
-/* test_serve.c - the pieces of serve/ that need no socket: the check of request bodies against random damage, histograms, error objects, field tables. */
+/*
+ * test_serve.c - the pieces of serve/ that need no socket: the check of request bodies against random damage, histograms, error objects, field tables, pooled rows; and what they
+ * ask of the rooms below: text with the spaces of a SentencePiece vocabulary.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,9 +13,11 @@
 #include <cmocka.h>
 
 #include "base/random.h"
+#include "model/model.h"
 #include "serve/body.h"
 #include "serve/metrics.h"
 #include "serve/serve.h"
+#include "support.h"
 
 static td_random source(const char *name)
 {
@@ -151,9 +156,143 @@ static void codes_fit_their_status(void **state)
     assert_string_equal(x.code, "timeout");
 }
 
+/* Rows that are read again after a preemption count once, whatever the pieces. */
+static void rows_read_again_count_once(void **state)
+{
+    (void)state;
+    enum { WIDTH = 2, ROWS = 4 };
+    static td_server server;
+    static const td_model_info info = {.layers = 3, .d_model = WIDTH};
+    static float rows[ROWS][WIDTH] = {{1, 10}, {2, 20}, {3, 30}, {4, 40}};
+    server.info = &info;
+    td_exchange x = {.server = &server};
+    for (int mean = 0; mean < 2; mean++) {
+        double sum[WIDTH] = {0};
+        td_held held = {.sum = sum, .width = WIDTH, .mean = mean};
+        td_choice c = {.exchange = &x, .held = &held};
+        td_request_options o = {0};
+        td_embeddings_shape.adjust(&c, &o);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 0, 2, WIDTH, rows[0]);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 0, 1, WIDTH, rows[0]);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 1, 2, WIDTH, rows[1]);
+        o.hook(o.hook_user, TD_POINT_FINAL, 3, 3, 1, WIDTH, rows[3]);
+        assert_int_equal(held.rows, ROWS);
+        assert_true(sum[0] == (mean ? 10 : 4) && sum[1] == (mean ? 100 : 40));
+    }
+}
+
+/* ---- spaces of SentencePiece --------------------------------------------------------------------------------------------------------------------------- */
+
+enum { BEGIN = 0, WORD = 3, HIDDEN = 4 }; /* <s>, a word with its space, a special token */
+
+static td_tokenizer *open_words(void)
+{
+    static const char json[] =
+        "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true},{\"id\":4,\"content\":\"<|a|>\",\"special\":true}],"
+        "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}]},"
+        "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+        "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"<s>\":0,\"\u2581\":1,\"a\":2,\"\u2581a\":3},\"merges\":[[\"\u2581\",\"a\"]]}}";
+    td_tokenizer *t;
+    assert_ok(td_tokenizer_from_json(json, sizeof json - 1, NULL, 0, &t));
+    return t;
+}
+
+/* Texts of tokens joined are the text: none loses its space where it stands, and offsets count what is there. */
+static void tokens_keep_their_space(void **state)
+{
+    (void)state;
+    static td_model model;
+    static td_server server;
+    static const int32_t prompt[] = {BEGIN, WORD}, words[] = {WORD, WORD};
+    char *text;
+    size_t bytes;
+    model.tokenizer = open_words();
+    server.model = &model;
+    assert_ok(td_detokenize(&model, words, 2, 0, &text, &bytes));
+    assert_string_equal(text, "a a");
+    td_free(text);
+    assert_ok(td_detokenize(&model, words, 2, TD_TOKENIZE_INSIDE, &text, &bytes));
+    assert_string_equal(text, " a a");
+    td_free(text);
+    td_exchange x = {.server = &server, .ask.logprobs = true};
+    static const struct { size_t prompt_count; bool echo; const char *offsets; } cases[] = {{2, true, "0,0,1,3"}, {2, false, "0,2"}, {1, false, "0,1"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        td_prompt given = {.tokens = (int32_t *)(uintptr_t)prompt, .count = cases[i].prompt_count};
+        td_choice c = {.exchange = &x, .prompt = &given};
+        x.ask.echo = cases[i].echo;
+        if (x.ask.echo) td_completions_shape.token(&c, &(td_event){.token = WORD, .from_prompt = true});
+        for (int n = 1; n <= 2; n++) td_completions_shape.token(&c, &(td_event){.token = WORD, .generated_tokens = n});
+        td_buffer_put(&c.lp[3], "", 0);
+        assert_string_equal(c.lp[3].data, cases[i].offsets);
+        td_buffer_put(&c.lp[0], "", 0);
+        assert_string_equal(c.lp[0].data, x.ask.echo ? "\"<s>\",\" a\",\" a\",\" a\"" : "\" a\",\" a\"");
+        for (int b = 0; b < 4; b++) td_buffer_free(&c.lp[b]);
+    }
+    td_tokenizer_close(model.tokenizer);
+}
+
+static const int32_t *forced;
+
+static bool force_tokens(void *user, const int32_t *tokens, size_t count, float *logits, int vocab)
+{
+    (void)user, (void)tokens;
+    for (int i = 0; i < vocab; i++) logits[i] = i == forced[count] ? 1 : 0;
+    return true;
+}
+
+/* Makes the engine say two tokens behind `last`; the text, and how it ended. */
+static td_finish say(td_engine *engine, int32_t last, const int32_t *said, const char *stop, const uint8_t *hidden, td_buffer *out)
+{
+    td_request *request;
+    td_event event;
+    forced = said;
+    td_buffer_clear(out);
+    td_buffer_put(out, "", 0);
+    const td_request_options options = {.tokens = &last, .tokens_count = 1, .max_tokens = 2, .stop = &stop, .stop_count = stop ? 1 : 0, .keep_special = hidden, .hidden = hidden, .logits_fn = force_tokens};
+    assert_ok(td_request_submit(engine, &options, &request));
+    do {
+        assert_ok(td_request_next(request, 60000, &event));
+        td_buffer_put(out, event.text, event.text_bytes);
+    } while (event.kind != TD_EVENT_FINISHED);
+    td_request_free(request);
+    return event.finish;
+}
+
+/* A completion goes on with its prompt's text, unless that ends with a special token; hidden tokens give no text and meet no stop string. */
+static void completions_go_on(void **state)
+{
+    (void)state;
+    static const int32_t words[] = {WORD, WORD}, hides[] = {WORD, HIDDEN};
+    static const uint8_t hidden[8] = {1 << HIDDEN}, none[8] = {0};
+    td_model *model;
+    td_engine *engine;
+    td_buffer text = {0};
+    assert_ok(td_model_open(source_path("tests/data/reference/llama"), NULL, &model));
+    assert_null(model->tokenizer);
+    model->tokenizer = open_words();
+    assert_ok(td_engine_open(model, &(td_engine_options){.kv_dtype = "f32", .requests_max = 2, .context_max = 64, .threads = 1}, &engine));
+    assert_int_equal(say(engine, BEGIN, words, NULL, NULL, &text), TD_FINISH_LENGTH);
+    assert_string_equal(text.data, "a a");
+    assert_int_equal(say(engine, WORD, words, NULL, NULL, &text), TD_FINISH_LENGTH);
+    assert_string_equal(text.data, " a a");
+    assert_int_equal(say(engine, WORD, words, " a", NULL, &text), TD_FINISH_STOP);
+    assert_string_equal(text.data, "");
+    assert_int_equal(say(engine, BEGIN, words, " a", NULL, &text), TD_FINISH_STOP);
+    assert_string_equal(text.data, "a");
+    assert_int_equal(say(engine, BEGIN, hides, "|>", none, &text), TD_FINISH_STOP);
+    assert_string_equal(text.data, "a<|a");
+    assert_int_equal(say(engine, BEGIN, hides, "|>", hidden, &text), TD_FINISH_LENGTH);
+    assert_string_equal(text.data, "a");
+    td_buffer_free(&text);
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(accepts_what_is_json), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(damaged_texts), cmocka_unit_test(histograms),
-                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape), cmocka_unit_test(codes_fit_their_status)};
+                                       cmocka_unit_test(tables_are_sane), cmocka_unit_test(errors_have_their_shape), cmocka_unit_test(codes_fit_their_status),
+                                       cmocka_unit_test(rows_read_again_count_once), cmocka_unit_test(tokens_keep_their_space), cmocka_unit_test(completions_go_on)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

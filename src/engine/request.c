@@ -104,8 +104,11 @@ static td_status reserve(td_request *request, const int32_t *ids, size_t count)
     if (!request->tokens || !request->records || !request->tops || !request->pages) return TD_E_MEMORY;
     memcpy(request->tokens, ids, count * sizeof *ids);
     const td_tokenizer *tokenizer = request->engine->model->tokenizer;
-    TD_TRY(td_stream_open(tokenizer, o->keep_special, o->stop, (int)o->stop_count, &request->watch));
-    return td_stream_open(tokenizer, o->keep_special, o->stop, (int)o->stop_count, &request->reader);
+    TD_TRY(td_stream_open(tokenizer, o->keep_special, o->hidden, o->stop, (int)o->stop_count, &request->watch));
+    TD_TRY(td_stream_open(tokenizer, o->keep_special, o->hidden, o->stop, (int)o->stop_count, &request->reader));
+    bool inside = tokenizer && !td_tokenizer_is_special(tokenizer, ids[count - 1]); /* the completion goes on with a text: its first token keeps its space */
+    request->watch.detokenizer.started = request->reader.detokenizer.started = inside;
+    return TD_OK;
 }
 
 static void destroy(td_request *request)

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-td_status td_stream_open(const td_tokenizer *tokenizer, bool keep_special, const char *const *stops, int stop_count, td_stream *out)
+td_status td_stream_open(const td_tokenizer *tokenizer, bool keep_special, const uint8_t *hidden, const char *const *stops, int stop_count, td_stream *out)
 {
     size_t longest = 0;
     for (int i = 0; i < stop_count; i++) longest = TD_MAX(longest, strlen(stops[i]));
-    td_stream stream = {.tokenizer = tokenizer, .keep_special = keep_special, .stops = stops, .stop_count = stop_count, .matched = -1};
+    td_stream stream = {.tokenizer = tokenizer, .keep_special = keep_special, .hidden = hidden, .stops = stops, .stop_count = stop_count, .matched = -1};
     stream.pending_max = longest + (tokenizer ? TD_DETOKENIZE_MAX * ((size_t)td_tokenizer_bytes_max(tokenizer) + 8) : 0) + 64;
     stream.pending = malloc(stream.pending_max);
     if (!stream.pending) return td_fail(TD_E_MEMORY, "request: no memory for its text");
@@ -62,7 +62,8 @@ bool td_stream_put(td_stream *s, int32_t token, const char **text, size_t *bytes
     *text = s->pending;
     *bytes = 0;
     if (!s->tokenizer) return false;
-    s->pending_bytes += td_detokenizer_put(s->tokenizer, &s->detokenizer, token, !s->keep_special, s->pending + s->pending_bytes);
+    bool skip_special = !s->keep_special || (s->hidden && token >= 0 && s->hidden[token / 8] >> token % 8 & 1);
+    s->pending_bytes += td_detokenizer_put(s->tokenizer, &s->detokenizer, token, skip_special, s->pending + s->pending_bytes);
     size_t stop = find_stop(s);
     s->given = stop != SIZE_MAX ? stop : s->pending_bytes - held_back(s);
     *bytes = s->given;

@@ -13,6 +13,7 @@ typedef struct {
     const td_tokenizer *tokenizer;  /* NULL: no text */
     td_detokenizer detokenizer;
     bool keep_special;
+    const uint8_t *hidden;          /* one bit a token: left out in spite of keep_special; borrowed; NULL: none */
     int stop_count;
     const char *const *stops;       /* NUL-terminated; borrowed from the request */
     char *pending;                  /* owned; text not yet given out */
@@ -20,7 +21,7 @@ typedef struct {
     int matched;                    /* the stop string that was found, or -1 */
 } td_stream;
 
-td_status td_stream_open(const td_tokenizer *tokenizer, bool keep_special, const char *const *stops, int stop_count, td_stream *out);
+td_status td_stream_open(const td_tokenizer *tokenizer, bool keep_special, const uint8_t *hidden, const char *const *stops, int stop_count, td_stream *out);
 void td_stream_close(td_stream *stream);
 
 /* Takes a token. *text (valid until the next call) is what became certain. Returns true when a stop string is complete: text ends before it. */

@@ -28,7 +28,7 @@ td_status td_tokenize(const td_model *model, const char *text, size_t bytes, uns
 td_status td_detokenize(const td_model *model, const int32_t *ids, size_t count, unsigned flags, char **out, size_t *bytes)
 {
     TD_TRY(need_tokenizer(model));
-    td_detokenizer state = {0};
+    td_detokenizer state = {.started = flags & TD_TOKENIZE_INSIDE};
     td_buffer text = {0};
     char *piece = malloc(TD_DETOKENIZE_MAX * ((size_t)td_tokenizer_bytes_max(model->tokenizer) + 8));
     if (!piece) return td_fail(TD_E_MEMORY, "detokenize: no memory");

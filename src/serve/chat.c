@@ -34,7 +34,7 @@ static td_status check_choice(td_exchange *x)
 static td_status prepare(td_exchange *x)
 {
     td_ask *ask = &x->ask;
-    ask->temperature = 1;
+    ask->temperature = ask->top_p = 1;
     ask->parallel_tool_calls = true;
     TD_TRY(td_fields_read(x, &td_chat_fields));
     if (ask->max_tokens && ask->max_completion_tokens && ask->max_tokens != ask->max_completion_tokens)

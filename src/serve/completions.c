@@ -10,7 +10,7 @@ enum { TOKENS, LOGPROBS, TOPS, OFFSETS };
 static td_status prepare(td_exchange *x)
 {
     td_ask *ask = &x->ask;
-    ask->temperature = 1;
+    ask->temperature = ask->top_p = 1;
     ask->max_tokens = 16;
     TD_TRY(td_fields_read(x, &td_completions_fields));
     if (ask->max_tokens == 0) ask->max_tokens = -1; /* none: score the prompt */
@@ -20,6 +20,16 @@ static td_status prepare(td_exchange *x)
 }
 
 /* ---- log-probabilities: four parallel arrays ------------------------------------------------------------------------------------------------------ */
+
+/* What the token adds to the text; special tokens are not part of it. */
+static size_t plain_bytes(const td_choice *c, int32_t id, unsigned flags)
+{
+    char *text;
+    size_t bytes;
+    if (td_detokenize(c->exchange->server->model, &id, 1, flags, &text, &bytes) < 0) return 0;
+    td_free(text);
+    return bytes;
+}
 
 static void put_token(td_choice *c, int32_t id, const float *logprob, const td_logprob *top, int top_count)
 {
@@ -31,10 +41,8 @@ static void put_token(td_choice *c, int32_t id, const float *logprob, const td_l
     td_buffer_json(&c->lp[TOKENS], text ? text : "", bytes);
     td_free(text);
     td_buffer_format(&c->lp[OFFSETS], "%s%zu", comma, c->text_offset);
-    if (td_detokenize(server->model, &id, 1, 0, &text, &bytes) == TD_OK) { /* special tokens are not part of the text */
-        c->text_offset += bytes;
-        td_free(text);
-    }
+    c->text_offset += plain_bytes(c, id, c->text_begun ? TD_TOKENIZE_INSIDE : 0);
+    c->text_begun |= plain_bytes(c, id, TD_TOKENIZE_INSIDE) > 0;
     if (!logprob) {
         td_buffer_format(&c->lp[LOGPROBS], "%snull", comma);
         td_buffer_format(&c->lp[TOPS], "%snull", comma);
@@ -59,6 +67,7 @@ static void token(td_choice *c, const td_event *e)
     if (!ask->logprobs) return;
     if (ask->echo && !c->wrote_first) put_token(c, c->prompt->tokens[0], NULL, NULL, 0); /* nothing comes before it */
     c->wrote_first = true;
+    if (!e->from_prompt && e->generated_tokens == 1) c->text_begun = plain_bytes(c, c->prompt->tokens[c->prompt->count - 1], TD_TOKENIZE_INSIDE) > 0; /* as the engine has it */
     put_token(c, e->token, &e->logprob, e->top, e->top_count);
 }
 

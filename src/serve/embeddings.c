@@ -30,16 +30,14 @@ static td_status prepare(td_exchange *x)
     return TD_OK;
 }
 
-/* Decoding thread. */
+/* Decoding thread. Rows come in order; those that are read again after a preemption were taken already. */
 static void take_rows(void *user, td_point point, int layer, int64_t position, int rows, int width, float *data)
 {
     td_held *held = user;
     (void)layer;
-    (void)position;
     if (point != TD_POINT_FINAL || width != held->width) return;
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < width; i++) held->sum[i] = (held->mean ? held->sum[i] : 0) + (double)data[(int64_t)r * width + i];
-    held->rows += rows;
+    for (int64_t r = TD_MAX(held->rows - position, (int64_t)0); r < rows; r++, held->rows++)
+        for (int i = 0; i < width; i++) held->sum[i] = (held->mean ? held->sum[i] : 0) + (double)data[r * width + i];
 }
 
 static void adjust(td_choice *c, td_request_options *o)

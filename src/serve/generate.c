@@ -3,6 +3,7 @@
  * so a slow reader costs its own buffer and the engine's bounded record of its own request.
  */
 #define _GNU_SOURCE
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,21 +24,28 @@ static int64_t tokens_wanted(const td_ask *ask)
     return ask->max_tokens;
 }
 
+static int64_t time_limit_ms(const td_exchange *x)
+{
+    int64_t server_ms = (int64_t)x->server->options.request_s_max * 1000;
+    return x->ask.time_max_ms ? TD_MIN(x->ask.time_max_ms, server_ms) : server_ms;
+}
+
 void td_choice_options(td_choice *c, td_request_options *o, const char *const *stops)
 {
     td_exchange *x = c->exchange;
     const td_ask *ask = &x->ask;
-    int64_t limit_ms = (int64_t)x->server->options.request_s_max * 1000;
     *o = (td_request_options){.tokens = c->prompt->tokens, .tokens_count = c->prompt->count, .max_tokens = tokens_wanted(ask), .ignore_eos = ask->ignore_eos,
         .stop = stops, .stop_count = (size_t)ask->stop_count, .logit_bias = ask->bias, .logit_bias_count = (size_t)ask->bias_count,
         .repetition_penalty = (float)ask->repetition_penalty, .presence_penalty = (float)ask->presence_penalty, .frequency_penalty = (float)ask->frequency_penalty,
         .penalty_window = (int)ask->penalty_window, .temperature = (float)ask->temperature, .top_k = (int)ask->top_k,
-        .top_p = ask->top_p >= 1 ? 0 : (float)ask->top_p, .min_p = (float)ask->min_p, .seed = c->seed,
+        .top_p = ask->top_p >= 1 ? 0 : TD_MAX((float)ask->top_p, FLT_MIN) /* the engine's 0 is off, a client's the narrowest */, .min_p = (float)ask->min_p, .seed = c->seed,
         .logprobs = ask->logprobs ? (int)ask->top_logprobs + 1 : 0, .prompt_logprobs = ask->echo && ask->logprobs, .want_progress = ask->return_progress && ask->stream,
-        .time_max_ms = ask->time_max_ms && ask->time_max_ms < limit_ms ? ask->time_max_ms : limit_ms, .notify = td_exchange_notify, .notify_user = x->slot};
+        .time_max_ms = time_limit_ms(x), .notify = td_exchange_notify, .notify_user = x->slot};
     o->keep_special = c->splitter != NULL;
+    o->hidden = x->server->hidden;
     td_constrain_adjust(c, o);
     if (x->shape->adjust) x->shape->adjust(c, o);
+    c->reads_only = o->max_tokens < 0;
 }
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------------------------------- */
@@ -47,6 +55,7 @@ void td_choice_emit(td_choice *c, td_piece_kind kind, int call, const char *text
     td_exchange *x = c->exchange;
     if (!bytes && kind != TD_PIECE_CALL) return;
     bool keeps = !x->ask.stream || x->shape->keeps_text;
+    c->last = kind;
     if (kind == TD_PIECE_REASONING && keeps) td_buffer_put(&c->reasoning, text, bytes);
     if (kind == TD_PIECE_CONTENT && keeps) td_buffer_put(&c->content, text, bytes);
     if (kind == TD_PIECE_ARGUMENTS) td_buffer_put(&c->calls[call].arguments, text, bytes);
@@ -90,7 +99,7 @@ static void take_token(td_choice *c, const td_event *e)
     }
     if (x->shape->token && (x->ask.logprobs || x->ask.return_tokens)) x->shape->token(c, e);
     if (e->from_prompt) return;
-    td_splitter_put(c, e->text, td_splitter_visible(c, e));
+    td_splitter_put(c, e->text, e->text_bytes);
     c->reasoning_tokens += td_splitter_reasons(c);
     if (td_splitter_enough(c)) td_request_cancel(atomic_load(&c->request));
     bool noted = c->logprobs.bytes || c->lp[0].bytes || c->tokens_json.bytes;
@@ -100,10 +109,16 @@ static void take_token(td_choice *c, const td_event *e)
 static void note_finish(td_choice *c, const td_event *e)
 {
     td_metrics *m = &c->exchange->server->metrics;
-    c->finish = e->finish == TD_FINISH_CANCELLED && td_splitter_enough(c) ? TD_FINISH_STOP : e->finish;
+    bool enough = td_splitter_enough(c) && e->finish != TD_FINISH_ERROR; /* the answer ended before whatever else the engine met until it was cancelled */
+    c->finish = enough ? TD_FINISH_STOP : e->finish;
     c->status = e->status;
-    c->stop = e->stop >= 0 && e->stop < c->exchange->ask.stop_count && c->finish == TD_FINISH_STOP ? e->stop : -1;
+    c->stop = !enough && e->stop >= 0 && e->stop < c->exchange->ask.stop_count && c->finish == TD_FINISH_STOP ? e->stop : -1;
     if (e->finish == TD_FINISH_ERROR) snprintf(c->message, sizeof c->message, "%s", e->message ? e->message : "the engine gave up");
+    if (e->finish == TD_FINISH_TIME && c->reads_only) { /* half a prompt has no answer */
+        c->finish = TD_FINISH_ERROR;
+        c->status = TD_E_TIMEOUT;
+        snprintf(c->message, sizeof c->message, "prompt: expected to be read within %lld ms, found it only begun", (long long)time_limit_ms(c->exchange));
+    }
     c->prompt_tokens = e->prompt_tokens;
     c->cached_tokens = e->cached_tokens;
     c->generated_tokens = e->generated_tokens;
@@ -280,7 +295,7 @@ void td_choice_timings(const td_choice *c, td_buffer *out)
 char *td_token_text(const td_server *server, int32_t token, size_t *bytes)
 {
     char *text;
-    if (td_detokenize(server->model, &token, 1, TD_TOKENIZE_SPECIAL, &text, bytes) < 0) return NULL;
+    if (td_detokenize(server->model, &token, 1, TD_TOKENIZE_SPECIAL | TD_TOKENIZE_INSIDE, &text, bytes) < 0) return NULL;
     return text;
 }
 

@@ -113,6 +113,13 @@ static enum MHD_Result send_stream(td_exchange *x)
     return send_response(x, response);
 }
 
+/* Of a choice that ended with an error. What the engine took was a good request: only submit may still call it wrong. */
+static td_status fault_of(const td_choice *c)
+{
+    if (c->finish != TD_FINISH_ERROR || c->status >= 0) return TD_E_CANCELLED;
+    return !atomic_load(&c->failed) && td_serve_http_of(c->status) < 429 ? TD_E_INTERNAL : c->status;
+}
+
 /* A whole answer: takes events until every choice ended, then formats once. */
 static enum MHD_Result collect(td_exchange *x)
 {
@@ -124,8 +131,7 @@ static enum MHD_Result collect(td_exchange *x)
         for (int i = 0; i < x->choice_count; i++) {
             td_choice *c = &x->choices[i];
             if (!c->finished || (c->finish != TD_FINISH_ERROR && c->finish != TD_FINISH_CANCELLED)) continue;
-            td_fail(c->finish == TD_FINISH_ERROR && c->status < 0 ? c->status : TD_E_CANCELLED, "%s", c->message[0] ? c->message : "the server is shutting down");
-            td_serve_refuse_status(x, c->finish == TD_FINISH_ERROR && c->status < 0 ? c->status : TD_E_CANCELLED, NULL);
+            td_serve_refuse_status(x, td_fail(fault_of(c), "%s", c->message[0] ? c->message : "the server is shutting down"), NULL);
             td_generate_abandon(x);
             return send_answer(x);
         }

@@ -212,7 +212,7 @@ static td_status make_prompt(td_exchange *x)
 
 static td_status prepare(td_exchange *x)
 {
-    x->ask.temperature = 1;
+    x->ask.temperature = x->ask.top_p = 1;
     x->ask.parallel_tool_calls = true;
     TD_TRY(td_fields_read(x, &td_messages_fields));
     randombytes_buf(&x->ask.seed, sizeof x->ask.seed);
@@ -233,10 +233,9 @@ td_status td_answer_count_tokens(td_exchange *x)
 
 static const char *stop_reason(const td_choice *c)
 {
-    if (c->call_count) return "tool_use";
-    if (c->finish == TD_FINISH_EOS) return "end_turn";
-    if (c->finish == TD_FINISH_STOP) return c->stop >= 0 ? "stop_sequence" : "end_turn";
-    return "max_tokens";
+    if (c->finish != TD_FINISH_EOS && c->finish != TD_FINISH_STOP) return "max_tokens"; /* a call may be cut off */
+    if (c->stop >= 0) return "stop_sequence";
+    return c->call_count ? "tool_use" : "end_turn";
 }
 
 static void put_stop(const td_choice *c, td_buffer *out)

@@ -177,7 +177,7 @@ static td_status convert_choice(td_exchange *x)
 
 static td_status prepare(td_exchange *x)
 {
-    x->ask.temperature = 1;
+    x->ask.temperature = x->ask.top_p = 1;
     x->ask.parallel_tool_calls = true;
     TD_TRY(td_fields_read(x, &td_responses_fields));
     if (!x->ask.seed_given) randombytes_buf(&x->ask.seed, sizeof x->ask.seed);
@@ -195,11 +195,13 @@ static td_status prepare(td_exchange *x)
 
 /* ---- items --------------------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void put_item(const td_choice *c, item_kind kind, int call, const char *id, const char *status, size_t text_from, td_buffer *out)
+/* end: its status when it has ended, or NULL. */
+static void put_item(const td_choice *c, item_kind kind, int call, const char *id, const char *end, size_t text_from, td_buffer *out)
 {
+    const char *status = end ? end : "in_progress";
     if (kind == ITEM_MESSAGE) {
         td_buffer_format(out, "{\"id\":\"%s\",\"type\":\"message\",\"status\":\"%s\",\"role\":\"assistant\",\"content\":[", id, status);
-        if (strcmp(status, "in_progress")) {
+        if (end) {
             td_buffer_text(out, "{\"type\":\"output_text\",\"text\":");
             td_buffer_json(out, c->content.data ? c->content.data + text_from : "", c->content.bytes - text_from);
             td_buffer_text(out, ",\"annotations\":[],\"logprobs\":[]}");
@@ -207,7 +209,7 @@ static void put_item(const td_choice *c, item_kind kind, int call, const char *i
         td_buffer_text(out, "]}");
     } else if (kind == ITEM_REASONING) {
         td_buffer_format(out, "{\"id\":\"%s\",\"type\":\"reasoning\",\"summary\":[],\"status\":\"%s\",\"content\":[", id, status);
-        if (strcmp(status, "in_progress")) {
+        if (end) {
             td_buffer_text(out, "{\"type\":\"reasoning_text\",\"text\":");
             td_buffer_json(out, c->reasoning.data ? c->reasoning.data + text_from : "", c->reasoning.bytes - text_from);
             td_buffer_text(out, "}");
@@ -245,7 +247,7 @@ static void put_response(td_exchange *x, const char *status, const char *items, 
     td_buffer_text(out, ",\"model\":");
     td_body_text(out, x->server->name);
     td_buffer_format(out, ",\"output\":[%s],\"parallel_tool_calls\":%s,\"previous_response_id\":null,\"store\":false,\"temperature\":%g,\"top_p\":%g,\"truncation\":\"disabled\",\"tool_choice\":", items,
-                     ask->parallel_tool_calls ? "true" : "false", ask->temperature, ask->top_p > 0 ? ask->top_p : 1);
+                     ask->parallel_tool_calls ? "true" : "false", ask->temperature, ask->top_p);
     if (ask->tool_choice) td_body_put(out, ask->tool_choice);
     else td_buffer_text(out, "\"auto\"");
     td_buffer_text(out, ",\"tools\":");
@@ -317,7 +319,7 @@ static void text_event(td_exchange *x, const char *type, const char *member, con
     end_event(x);
 }
 
-static void close_item(td_choice *c)
+static void close_item(td_choice *c, const char *status)
 {
     td_exchange *x = c->exchange;
     stream_state *s = x->shape_state;
@@ -333,7 +335,7 @@ static void close_item(td_choice *c)
         part_event(x, "response.content_part.done", reasoning, from, bytes);
     }
     td_buffer item = {0};
-    put_item(c, s->open, s->call, s->id, "completed", s->text_from, &item);
+    put_item(c, s->open, s->call, s->id, status, s->text_from, &item);
     begin_event(x, "response.output_item.done");
     td_buffer_format(&x->out, ",\"output_index\":%d,\"item\":%s", s->index++, item.data ? item.data : "{}");
     end_event(x);
@@ -350,14 +352,14 @@ static void open_item(td_choice *c, item_kind kind, int call, size_t bytes)
     td_exchange *x = c->exchange;
     stream_state *s = x->shape_state;
     if (s->open == kind && kind != ITEM_CALL) return;
-    close_item(c);
+    close_item(c, "completed");
     s->open = kind;
     s->call = call;
     s->text_from = kind == ITEM_CALL ? 0 : (kind == ITEM_MESSAGE ? c->content.bytes : c->reasoning.bytes) - bytes;
     td_serve_random_id(s->id, sizeof s->id, prefixes[kind]);
     begin_event(x, "response.output_item.added");
     td_buffer_format(&x->out, ",\"output_index\":%d,\"item\":", s->index);
-    put_item(c, kind, call, s->id, "in_progress", s->text_from, &x->out);
+    put_item(c, kind, call, s->id, NULL, s->text_from, &x->out);
     end_event(x);
     if (kind != ITEM_CALL) part_event(x, "response.content_part.added", kind == ITEM_REASONING, "", 0);
 }
@@ -376,7 +378,14 @@ static void piece(td_choice *c, const td_piece *p)
 
 static bool is_whole(const td_choice *c) { return c->finish == TD_FINISH_EOS || c->finish == TD_FINISH_STOP; }
 
-static void end_choice(td_choice *c) { close_item(c); }
+/* Of the item that the text came to last; those before it are complete. */
+static const char *last_status(const td_choice *c)
+{
+    bool in_call = c->last == TD_PIECE_CALL || c->last == TD_PIECE_ARGUMENTS;
+    return is_whole(c) || (in_call && !td_splitter_in_call(c)) ? "completed" : "incomplete";
+}
+
+static void end_choice(td_choice *c) { close_item(c, last_status(c)); }
 
 static void close_stream(td_exchange *x)
 {
@@ -398,17 +407,19 @@ static void whole(td_exchange *x)
     td_choice *c = &x->choices[0];
     td_buffer items = {0};
     char id[48];
+    const char *status = last_status(c);
     td_serve_random_id(id, sizeof id, "rs_");
-    if (c->reasoning.bytes) put_item(c, ITEM_REASONING, -1, id, "completed", 0, &items);
+    if (c->reasoning.bytes) put_item(c, ITEM_REASONING, -1, id, c->last == TD_PIECE_REASONING ? status : "completed", 0, &items);
     td_serve_random_id(id, sizeof id, "msg_");
     if (c->content.bytes || !c->call_count) {
         td_buffer_text(&items, items.bytes ? "," : "");
-        put_item(c, ITEM_MESSAGE, -1, id, is_whole(c) ? "completed" : "incomplete", 0, &items);
+        put_item(c, ITEM_MESSAGE, -1, id, c->last == TD_PIECE_CONTENT || !c->content.bytes ? status : "completed", 0, &items);
     }
     for (int i = 0; i < c->call_count; i++) {
         td_serve_random_id(id, sizeof id, "fc_");
         td_buffer_text(&items, items.bytes ? "," : "");
-        put_item(c, ITEM_CALL, i, id, "completed", 0, &items);
+        bool last = i == c->call_count - 1 && (c->last == TD_PIECE_CALL || c->last == TD_PIECE_ARGUMENTS);
+        put_item(c, ITEM_CALL, i, id, last ? status : "completed", 0, &items);
     }
     put_response(x, is_whole(c) ? "completed" : "incomplete", items.data ? items.data : "", is_whole(c) ? NULL : "max_output_tokens", true, NULL);
     td_buffer_free(&items);

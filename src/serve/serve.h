@@ -101,6 +101,7 @@ struct td_choice {
     uint64_t seed;
     _Atomic(td_request *) request; /* NULL until admitted */
     atomic_bool failed;            /* submit refused it: status and message are set */
+    bool reads_only;               /* no token was asked for: embeddings, scores of a prompt */
     bool finished, counted;        /* counted: it holds one of the engine's places */
     td_finish finish;
     int stop;                      /* which of ask.stops ended it; -1: none of them */
@@ -108,6 +109,7 @@ struct td_choice {
     char message[512];
     td_splitter *splitter;
     td_buffer content, reasoning;  /* whole answers only */
+    td_piece_kind last;            /* what the text came to last */
     td_buffer warning;             /* what a parser could not read */
     td_call *calls;                /* [TD_CALLS_MAX] arena, on first use */
     int call_count;
@@ -115,6 +117,7 @@ struct td_choice {
     td_buffer tokens_json;         /* return_tokens */
     td_buffer lp[4];               /* completions: tokens, token_logprobs, top_logprobs, text_offset */
     size_t text_offset;
+    bool text_begun;               /* the next token stands inside the text */
     bool wrote_first;              /* completions: the first prompt token is in the arrays */
     int64_t prompt_tokens, cached_tokens, generated_tokens, reasoning_tokens;
     double queue_ms, prompt_ms, decode_ms;
@@ -323,7 +326,7 @@ void td_generate_usage(const td_exchange *x, td_buffer *out);   /* the object "u
 void td_choice_timings(const td_choice *c, td_buffer *out);     /* the object "timings" */
 int64_t td_usage_prompt(const td_exchange *x, int64_t *cached);
 int64_t td_usage_generated(const td_exchange *x, int64_t *reasoning);
-/* The text of one token, special or not, in malloc'd memory (td_free). */
+/* The text of one token as it stands inside a text (with its space), special or not, in malloc'd memory (td_free). */
 char *td_token_text(const td_server *server, int32_t token, size_t *bytes);
 void td_token_bytes(td_buffer *out, const char *text, size_t bytes); /* JSON array of bytes, or null when the token is no whole character */
 
@@ -333,8 +336,8 @@ bool td_splitter_thinks(const td_exchange *x, const td_prompt *prompt); /* think
 void td_splitter_put(td_choice *c, const char *text, size_t bytes);
 void td_splitter_end(td_choice *c);
 void td_splitter_close(td_choice *c);
-size_t td_splitter_visible(const td_choice *c, const td_event *event);
 bool td_splitter_reasons(const td_choice *c); /* the last text was reasoning */
+bool td_splitter_in_call(const td_choice *c); /* the text ended before the last call was seen to end */
 bool td_splitter_enough(const td_choice *c);  /* parallel_tool_calls is false and a call is complete */
 
 /* constrain.c: what the sampler may not choose */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -118,7 +119,10 @@ static td_status start_daemon(td_server *server)
     }
     items[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
     server->daemon = MHD_start_daemon(flags, 0, NULL, NULL, td_on_request, server, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
-    if (server->daemon) return TD_OK;
+    if (server->daemon) { /* closes the socket in the end, unless it gives it back */
+        server->listen_fd = -1;
+        return TD_OK;
+    }
     return server->tls_cert ? td_fail(TD_E_FORMAT, "TLS: the certificate %s and the key %s were not accepted", o->tls_cert_file, o->tls_key_file) : td_fail(TD_E_IO, "serve: the HTTP library did not start");
 }
 
@@ -209,9 +213,8 @@ td_status td_server_wait(td_server *server)
         if (poll(&wait, 1, -1) < 0 && errno != EINTR) return td_fail(TD_E_IO, "serve: poll: %s", strerror(errno));
     td_server_phase ready = TD_SERVER_READY;
     atomic_compare_exchange_strong(&server->phase, &ready, TD_SERVER_DRAINING);
-    int fd = MHD_quiesce_daemon(server->daemon);
-    if (fd >= 0) close(fd);
-    server->listen_fd = -1;
+    server->listen_fd = MHD_quiesce_daemon(server->daemon); /* ours again, but its thread may still look at it: closed behind MHD_stop_daemon */
+    if (server->listen_fd >= 0) shutdown(server->listen_fd, SHUT_RD); /* refuses new connections, and the address is free */
     td_log(TD_LOG_INFO, "serve", "stopping: %d requests run, at most %d s for them", atomic_load(&server->exchanges), server->options.drain_s);
     wait_for_exchanges(server, server->options.drain_s, true);
     return TD_OK;
@@ -226,9 +229,8 @@ void td_server_close(td_server *server)
     if (server->daemon) {
         wait_for_exchanges(server, END_SECONDS, false);
         MHD_stop_daemon(server->daemon);
-    } else if (server->listen_fd >= 0) {
-        close(server->listen_fd);
     }
+    if (server->listen_fd >= 0) close(server->listen_fd);
     td_watch_close(server);
     for (int i = 0; i < 2; i++)
         if (server->stop_fd[i] >= 0) close(server->stop_fd[i]);

@@ -3,7 +3,7 @@
  * cannot be read comes out as content, with a warning by name.
  *
  * Marks of calls and of thinking are often special tokens, which the engine leaves out of text. A request that is parsed keeps special tokens, and
- * hides here those that are no such marks.
+ * has the engine hide those that are no such marks (td_request_options.hidden), before it looks for stop strings.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "serve/serve.h"
 #include "text/parsers.h"
 
-struct td_splitter { td_parser *parser; bool in_reasoning, enough; };
+struct td_splitter { td_parser *parser; bool in_reasoning, in_call, enough, ending; };
 
 /* ---- special tokens ----------------------------------------------------------------------------------------------------------------------------- */
 
@@ -45,18 +45,6 @@ td_status td_splitter_prepare(td_server *server)
     return TD_OK;
 }
 
-/* The event's text without a hidden token's own text at its end. */
-size_t td_splitter_visible(const td_choice *c, const td_event *e)
-{
-    const td_server *server = c->exchange->server;
-    size_t bytes = 0, left = e->text_bytes;
-    if (!c->splitter || e->token < 0 || e->token >= server->info->vocab_size || !(server->hidden[e->token / 8] >> e->token % 8 & 1)) return left;
-    char *text = td_token_text(server, e->token, &bytes);
-    if (text && bytes && bytes <= left && !memcmp(e->text + left - bytes, text, bytes)) left -= bytes;
-    td_free(text);
-    return left;
-}
-
 /* ---- parts ------------------------------------------------------------------------------------------------------------------------------------------ */
 
 static void warn(td_choice *c, const char *text, size_t bytes)
@@ -76,12 +64,17 @@ static void take_part(void *user, td_part_kind kind, int call, const char *text,
     case TD_PART_REASONING: td_choice_emit(c, TD_PIECE_REASONING, -1, text, bytes); break;
     case TD_PART_CONTENT: td_choice_emit(c, TD_PIECE_CONTENT, -1, text, bytes); break;
     case TD_PART_CALL:
+        c->splitter->in_call = true;
         if (td_choice_call(c, text, bytes) < 0) warn(c, "more tool calls than an answer may have", 39);
         break;
     case TD_PART_ARGUMENTS:
         if (call < c->call_count) td_choice_emit(c, TD_PIECE_ARGUMENTS, call, text, bytes);
         break;
-    case TD_PART_CALL_END: c->splitter->enough = !c->exchange->ask.parallel_tool_calls; break;
+    case TD_PART_CALL_END: /* where the text ends the parser ends calls that were cut off, too */
+        if (c->splitter->ending) break;
+        c->splitter->in_call = false;
+        c->splitter->enough = !c->exchange->ask.parallel_tool_calls;
+        break;
     case TD_PART_WARNING: warn(c, text, bytes); break;
     }
 }
@@ -126,6 +119,7 @@ void td_splitter_put(td_choice *c, const char *text, size_t bytes)
 
 void td_splitter_end(td_choice *c)
 {
+    if (c->splitter) c->splitter->ending = true;
     if (c->splitter && td_parser_end(c->splitter->parser) < 0) warn(c, "no memory for the end of the text", 33);
 }
 
@@ -138,4 +132,5 @@ void td_splitter_close(td_choice *c)
 }
 
 bool td_splitter_reasons(const td_choice *c) { return c->splitter && c->splitter->in_reasoning; }
+bool td_splitter_in_call(const td_choice *c) { return c->splitter && c->splitter->in_call; }
 bool td_splitter_enough(const td_choice *c) { return c->splitter && c->splitter->enough; }

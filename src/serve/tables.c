@@ -360,7 +360,7 @@ static td_status take_nothing(td_exchange *x, const td_field *f, const cJSON *va
 #define STREAM_FIELD {"stream", TD_KIND_BOOL, 0, 0, AT(stream), NULL, "Answer with server-sent events."}
 #define SAMPLING_FIELDS                                                                                                                                        \
     {"temperature", TD_KIND_NUMBER, 0, 2, AT(temperature), NULL, "0 takes the most likely token. Default 1."},                                                 \
-    {"top_p", TD_KIND_NUMBER, 0, 1, AT(top_p), NULL, "Nucleus; 0 and 1 switch it off. Default 1."},                                                            \
+    {"top_p", TD_KIND_NUMBER, 0, 1, AT(top_p), NULL, "Nucleus: the most likely tokens that hold this share; 1 switches it off, 0 leaves the most likely one. Default 1."},                                                            \
     {"top_k", TD_KIND_INT, 0, WHOLE_MAX, AT(top_k), NULL, "Keep the k most likely tokens; 0 switches it off."}
 #define MORE_SAMPLING_FIELDS                                                                                                                                   \
     SAMPLING_FIELDS,                                                                                                                                           \

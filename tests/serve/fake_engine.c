@@ -3,7 +3,7 @@
  * request. For tests of the server alone: queueing, slow readers, lost clients, shutdown, errors in the middle of an answer.
  *
  * Token 0 ends, 1 begins, byte b is token b + 2. A prompt that holds "SAY:" continues with what follows it (up to "|"); otherwise letters chosen by the seed.
- * "FAULT" in the prompt fails after three tokens; "NEVER" decodes nothing until cancelled. FAKE_STEP_US is the time of a step, FAKE_LOAD_MS of loading,
+ * "FAULT" in the prompt fails after three tokens as if a worker were lost, "FAULT:NAN" as if a weight were no number; "NEVER" reads nothing until cancelled or out of time. FAKE_STEP_US is the time of a step, FAKE_LOAD_MS of loading,
  * FAKE_DEGRADED a reason, FAKE_TEMPLATE the source of the chat template as the server sees it (which marks of calls it knows).
  */
 #include <math.h>
@@ -34,6 +34,7 @@ struct td_request {
     td_finish finish;
     char held[8], text[8];
     size_t held_bytes;
+    int64_t submitted_ns;
     td_logprob top[21];
     td_event last;
 };
@@ -184,6 +185,8 @@ static bool contains(const td_request *r, const char *word)
 static void step(td_request *r)
 {
     if (r->cancelled) { finish(r, TD_FINISH_CANCELLED); return; }
+    if (r->o.time_max_ms && td_now_ns() - r->submitted_ns > r->o.time_max_ms * 1000000) { finish(r, TD_FINISH_TIME); return; }
+    if (contains(r, "NEVER")) return;
     if (!r->prompt_done) {
         r->prompt_done = true;
         r->engine->stats.prompt_tokens += r->prompt_count;
@@ -194,7 +197,6 @@ static void step(td_request *r)
         }
     }
     if (r->o.max_tokens < 0) { finish(r, TD_FINISH_LENGTH); return; }
-    if (contains(r, "NEVER")) return;
     if (contains(r, "FAULT") && r->made_count == 3) { finish(r, TD_FINISH_ERROR); return; }
     int32_t token = choose(r);
     if (r->o.logits_fn) {
@@ -305,6 +307,7 @@ td_status td_request_submit(td_engine *e, const td_request_options *o, td_reques
     td_request *r = calloc(1, sizeof *r);
     r->engine = e;
     r->o = *o;
+    r->submitted_ns = td_now_ns();
     r->prompt_count = o->tokens_count;
     r->prompt = malloc(o->tokens_count * sizeof *r->prompt);
     memcpy(r->prompt, o->tokens, o->tokens_count * sizeof *r->prompt);
@@ -357,8 +360,9 @@ td_status td_request_next(td_request *r, int timeout_ms, td_event *out)
         event.kind = TD_EVENT_FINISHED;
         event.finish = r->finish;
         event.stop = r->finish == TD_FINISH_STOP ? stopped(r) : -1;
-        event.status = r->finish == TD_FINISH_ERROR ? TD_E_PEER : TD_OK;
-        event.message = r->finish == TD_FINISH_ERROR ? "worker fake:1 is gone and nobody has its experts" : "";
+        bool nan = contains(r, "FAULT:NAN");
+        event.status = r->finish == TD_FINISH_ERROR ? nan ? TD_E_FORMAT : TD_E_PEER : TD_OK;
+        event.message = r->finish == TD_FINISH_ERROR ? nan ? "tensor fake: expected numbers, found NaN" : "worker fake:1 is gone and nobody has its experts" : "";
         event.prompt_ms = 1;
         event.decode_ms = (double)r->made_count;
     } else {

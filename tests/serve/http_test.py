@@ -83,6 +83,13 @@ def completions_echo_logprobs_and_batches():
 
 
 @test
+def top_p_is_echoed():
+    with Server(FAKE) as s:
+        for given, told in (({}, 1), ({"top_p": None}, 1), ({"top_p": 0}, 0), ({"top_p": 0.5}, 0.5)):
+            assert s.post("/v1/responses", {"input": "SAY:x|", **given})[1]["top_p"] == told, given
+
+
+@test
 def logprobs_of_chat():
     with Server(FAKE) as s:
         _, r = s.post(CHAT, say("ab", logprobs=True, top_logprobs=3))
@@ -203,6 +210,39 @@ def calls_are_forced():
 
 
 @test
+def cut_off_calls_are_told():
+    """The limit comes inside a call: no shape calls it complete. A call that was complete when the limit came is one, and so is what stands before the cut."""
+    call = '<tool_call>{"name": "f", "arguments": {"a": 1234567}}</tool_call>'
+    named = [{"name": "f", "input_schema": {"type": "object"}}]
+    flat = [{"type": "function", **t["function"]} for t in TOOLS]
+    inside, text = len(call) - 20, "Let me see.\n" + call
+    with Server(FAKE) as s:
+        for parallel in (True, False):
+            choice = {"tool_choice": {"type": "auto", "disable_parallel_tool_use": not parallel}}
+            ask = {**say(call), "max_tokens": inside, "tools": named, **choice}
+            answer = s.post("/v1/messages", ask)[1]
+            assert answer["stop_reason"] == "max_tokens" and list(answer["content"][0]["input"]) == ["raw"], answer
+            ends = [d["delta"] for n, d in s.stream("/v1/messages", ask) if n == "message_delta"]
+            assert ends == [{"stop_reason": "max_tokens", "stop_sequence": None}], ends
+            assert s.post(CHAT, say(call, tools=TOOLS, max_tokens=inside, parallel_tool_calls=parallel))[1]["choices"][0]["finish_reason"] == "length"
+        answer = s.post("/v1/messages", {**say(call), "max_tokens": 99, "tools": named, "stop_sequences": ["567"]})[1]
+        assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", "567"), answer
+        last = {"tools": TOOLS, "max_tokens": len(call), "parallel_tool_calls": False}
+        assert s.post(CHAT, say(call, **last))[1]["choices"][0]["finish_reason"] == "tool_calls", "it was complete with the last token"
+        ask = {**say(call), "max_tokens": len(call), "tools": named, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+        assert s.post("/v1/messages", ask)[1]["stop_reason"] == "tool_use"
+        for said, limit, kinds, statuses in ((text, len(text) - 20, ["message", "function_call"], ["completed", "incomplete"]), (text, len(text), ["message", "function_call"], ["completed", "completed"]),
+                                             ("<think>hm, so</think>yes, it is", 10, ["reasoning"], ["incomplete"]), ("<think>hm, so</think>yes, it is", 26, ["reasoning", "message"], ["completed", "incomplete"])):
+            ask = {"input": f"SAY:{said}|", "tools": flat, "max_output_tokens": limit}
+            whole = s.post("/v1/responses", ask)[1]
+            events = s.stream("/v1/responses", ask)
+            done = [d["item"] for n, d in events if n == "response.output_item.done"]
+            assert events[-1][0] == "response.incomplete" and events[-1][1]["response"]["output"] == done
+            for output in (done, whole["output"][:len(kinds)]):
+                assert ([i["type"] for i in output], [i["status"] for i in output]) == (kinds, statuses), (said, limit, output)
+
+
+@test
 def strict_is_held_or_refused():
     """A grammar behind the mark holds calls of the model's own choice (test_constraint.c) where the format is JSON behind a mark; other formats refuse what they could not keep."""
     strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}, TOOLS[1]]
@@ -317,7 +357,24 @@ def faults_in_the_middle():
         status, r = s.post(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
         assert status == 503 and "fake:1" in r["error"]["message"]
         events = s.stream(CHAT, {"messages": [{"role": "user", "content": "FAULT"}]})
+        status, r = s.post(CHAT, {"messages": [{"role": "user", "content": "FAULT:NAN"}]})
+        assert status == 500 and r["error"]["code"] == "internal_error" and "NaN" in r["error"]["message"], (status, r)
+        status, r = s.post("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": "FAULT:NAN"}]})
+        assert status == 500 and r["error"]["type"] == "api_error", (status, r)
         assert "fake:1" in events[-1]["error"]["message"] and sum(bool(e.get("choices") and e["choices"][0]["delta"].get("content")) for e in events) == 3
+
+
+@test
+def half_a_prompt_has_no_answer():
+    with Server(FAKE, "--time-max", "1") as s:
+        for path, body in (("/v1/embeddings", {"input": ["well", "NEVER"]}), ("/v1/completions", {"prompt": "NEVER", "max_tokens": 0, "echo": True, "logprobs": 1, "t_max_predict_ms": 20})):
+            status, answer = s.post(path, body)
+            assert status == 504 and answer["error"]["code"] == "timeout" and "within" in answer["error"]["message"], (path, status, answer)
+        assert "within 20 ms" in answer["error"]["message"]
+        events = s.stream("/v1/completions", {**body, "stream": True})
+        assert "within 20 ms" in events[-1]["error"]["message"], events
+        answer = s.post(CHAT, {"messages": [{"role": "user", "content": "NEVER"}]})
+        assert answer[0] == 200 and answer[1]["choices"][0]["finish_reason"] == "length", "what was generated is an answer"
 
 
 @test
@@ -357,6 +414,13 @@ def shutdown_finishes_and_refuses():
         assert eventually(lambda: s.metrics()["tandem_requests_running"] == 1)
         s.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
+        try:
+            socket.create_connection(("127.0.0.1", s.port), timeout=5).close()
+            raise AssertionError("a stopping server takes no connections")
+        except ConnectionRefusedError:
+            pass
+        with Server(FAKE, "--port", str(s.port)) as heir:
+            assert heir.port == s.port, "its address is free while running requests finish"
         idle.request("POST", CHAT, json.dumps(say("late")))
         assert idle.getresponse().status == 503
         idle.close()

@@ -148,6 +148,30 @@ def chat_or_why_not(s):
         assert "".join(e["choices"][0]["delta"].get(part) or "" for e in streamed[:-1]) == (answer["choices"][0]["message"].get(part) or "")
 
 
+def the_narrowest_nucleus_is_one_token(s):
+    messages = [{"role": "user", "content": "Tell me a story."}]
+    for path, ask, shown in ((COMPLETE, {"prompt": "Once upon a time"}, text), ("/v1/chat/completions", {"messages": messages}, lambda a: a["choices"][0]["message"]),
+                             ("/v1/messages", {"messages": messages}, lambda a: a["content"])):
+        ask["max_tokens"] = 24
+        best = shown(s.post(path, {**ask, "temperature": 0})[1])
+        for top_p in (0, 1e-60):
+            assert shown(s.post(path, {**ask, "temperature": 1, "top_p": top_p})[1]) == best, (path, top_p)
+        assert any(shown(s.post(path, {**ask, "temperature": 1, "top_p": 1})[1]) != best for _ in range(8)), path
+
+
+def stops_do_not_see_the_end_token(s):
+    """A stop string that overlaps the end token's text (<|EOT|>) neither matches it nor lets it out."""
+    ask = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "temperature": 0, "max_tokens": 80}
+    whole = s.post("/v1/chat/completions", ask)[1]["choices"][0]
+    assert whole["finish_reason"] == "stop" and not set("<|T>") & set(whole["message"]["content"]), whole
+    for stop in (">", "|", "T", ">>>"):
+        assert s.post("/v1/chat/completions", {**ask, "stop": [stop]})[1]["choices"][0]["message"] == whole["message"], stop
+        streamed = s.stream("/v1/chat/completions", {**ask, "stop": [stop]})
+        assert "".join(e["choices"][0]["delta"].get("content") or "" for e in streamed[:-1]) == whole["message"]["content"], stop
+    message = s.post("/v1/messages", {**ask, "stop_sequences": ["|"]})[1]
+    assert message["stop_reason"] == "end_turn", message
+
+
 def readme_requests_work(s):
     """The README's three requests, as they stand there."""
     text = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -160,7 +184,7 @@ def readme_requests_work(s):
 
 def main():
     failed = 0
-    tests = [readme_requests_work, same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not]
+    tests = [readme_requests_work, same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not, the_narrowest_nucleus_is_one_token, stops_do_not_see_the_end_token]
     with Server([sys.argv[1], "serve"]) as s:
         for function in tests:
             start = time.time()
