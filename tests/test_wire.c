@@ -147,6 +147,9 @@ static void submits_survive_the_way_and_wrong_ones_do_not(void **state)
         td_frame frame = {.kind = TD_FRAME_SUBMIT, .flags = TD_ENCODING_F32 | TD_ENCODING_BF16 << 4, .layer = (uint16_t)layer, .rows = (uint32_t)sent, .payload = payload, .payload_bytes = bytes};
         td_submit_view view;
         assert_int_equal(td_submit_check(&frame, &shape, &view), TD_OK);
+        size_t answer = 0;
+        for (int i = 0; i < rows; i++) answer += td_answer_row_bytes(&shape, layer, masks[i], TD_ENCODING_BF16);
+        assert_int_equal(view.answer_bytes, answer);
         for (int i = 0, n = 0; i < rows; i++) {
             if (!masks[i]) continue;
             td_wire_row_get(view.encoding, view.x + (size_t)n * td_wire_row_bytes(view.encoding, 34), 34, row);

@@ -130,11 +130,13 @@ static bool count_serial(td_client *client, uint32_t serial)
     return fresh;
 }
 
-/* The worker can compute what the submit wants. */
+/* The worker can compute what the submit wants, and the answer fits the frame that its buffers have room for. */
 static td_status check_mapped(const td_worker *w, const td_submit_view *view)
 {
     if (!td_bit(w->hello.layers, view->layer)) return td_fail(TD_E_PEER, "submit: this worker does not have layer %d", view->layer);
     if (view->rows > (int)w->hello.rows_max) return td_fail(TD_E_PEER, "submit: expected at most %u rows, found %d", w->hello.rows_max, view->rows);
+    size_t answer = TD_FRAME_HEADER + TD_ANSWER_INFO + view->answer_bytes;
+    if (answer > w->setup.frame_bytes_max) return td_fail(TD_E_PEER, "submit: expected an answer of at most %zu bytes, %d rows ask for %zu", w->setup.frame_bytes_max, view->rows, answer);
     for (int i = 0; view->ids && i < view->rows * w->setup.shape->top_k; i++) {
         uint16_t id = td_get16(view->ids + (size_t)i * 2);
         if (id != 0xFFFF && !td_bit(w->hello.experts, id)) return td_fail(TD_E_PEER, "submit: this worker does not have expert %d", id);
