@@ -323,7 +323,7 @@ static void visitor_frame(td_crew *crew, td_visitor *visitor, const uint8_t *dat
     td_frame frame;
     uint8_t back[TD_HANDSHAKE_FRAME];
     size_t back_bytes;
-    td_status status = td_session_take(&visitor->session, &crew->options.secret, false, data, bytes, crew->scratch, &what, &frame, back, &back_bytes);
+    td_status status = td_session_take(&visitor->session, &crew->options.secret, false, data, bytes, crew->scratch, crew->big.each, &what, &frame, back, &back_bytes);
     if (status < 0 || (back_bytes && !send_plain(crew, visitor->conn, back, back_bytes))) {
         td_log(TD_LOG_WARN, "link", "control: a visitor is turned away: %s", td_error());
         end_visit(crew, visitor, true);
@@ -368,7 +368,7 @@ static void on_frame(void *user, int conn, const uint8_t *data, size_t bytes)
     size_t back_bytes;
     peer->stats.bytes_in += bytes;
     crew->stats.bytes_in += bytes;
-    if (td_session_take(&peer->session, &crew->options.secret, false, data, bytes, crew->scratch, &what, &frame, back, &back_bytes) < 0) {
+    if (td_session_take(&peer->session, &crew->options.secret, false, data, bytes, crew->scratch, crew->big.each, &what, &frame, back, &back_bytes) < 0) {
         char why[256];
         snprintf(why, sizeof why, "%s", td_error());
         peer->stats.bad_frames++;

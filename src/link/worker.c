@@ -248,7 +248,7 @@ static void on_frame(void *user, int conn, const uint8_t *data, size_t bytes)
     size_t back_bytes;
     client->bytes_in += bytes;
     client->heard_at = now_of(w);
-    if (td_session_take(&client->session, &w->setup.secret, w->setup.require_encryption, data, bytes, w->scratch, &what, &frame, back, &back_bytes) < 0) {
+    if (td_session_take(&client->session, &w->setup.secret, w->setup.require_encryption, data, bytes, w->scratch, w->big.each, &what, &frame, back, &back_bytes) < 0) {
         w->bad_frames++;
         td_log(TD_LOG_WARN, "worker", "%s is turned away: %s", client->name, td_error());
         forget_client(w, client, true, "hung up");
