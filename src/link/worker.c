@@ -114,10 +114,10 @@ static void take_hello(td_worker *w, td_client *client, const td_frame *frame)
 /* False: this serial was here before, or is too old to tell. */
 static bool count_serial(td_client *client, uint32_t serial)
 {
-    if (serial > client->serial) {
-        uint32_t ahead = serial - client->serial;
-        for (uint32_t i = 1; i <= TD_MIN(ahead, (uint32_t)TD_SERIAL_WINDOW); i++) {
-            uint32_t at = (client->serial + i) % TD_SERIAL_WINDOW;
+    int32_t ahead = (int32_t)(serial - client->serial); /* after 2^32 submits they begin again */
+    if (ahead > 0) {
+        for (int32_t i = 1; i <= TD_MIN(ahead, (int32_t)TD_SERIAL_WINDOW); i++) {
+            uint32_t at = (client->serial + (uint32_t)i) % TD_SERIAL_WINDOW;
             client->serials[at / 64] &= ~((uint64_t)1 << at % 64);
         }
         client->serial = serial;
