@@ -421,6 +421,7 @@ static bool send_flight(td_crew *crew, td_ticket *ticket, td_flight *flight)
     flight->look_at = flight->sent_at + TD_MAX(crew->options.late_min, (int64_t)(4 * expected_ns(crew, flight->rows)));
     td_frame frame = submit_frame(crew, ticket, flight);
     for (int f = 0; f < TD_FLIGHTS_MAX; f++) frame.aux += &ticket->flights[f] != flight && ticket->flights[f].state == TD_FLIGHT_READY && ticket->flights[f].peer == flight->peer;
+    frame.aux = TD_MIN(frame.aux, (uint32_t)TD_MAX((int)peer->hello.credits - peer->in_air - 1, 0)); /* those that follow at once: the others wait for an answer first */
     frame.stamp_ns = (uint64_t)flight->sent_at;
     frame.payload = td_outbox_payload(room);
     frame.payload_bytes = put_submit(crew, ticket, flight, td_outbox_payload(room));

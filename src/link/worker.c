@@ -291,32 +291,33 @@ static td_place *oldest(const td_worker *w)
     return first;
 }
 
-/* Until when the oldest submit waits for company: for the rest of its ticket, and for other clients that are active and have nothing lying here. */
-static int64_t wait_until(const td_worker *w, const td_place *first, td_place *const *batch, int count, int64_t now)
+/* Until when the oldest submit waits for company: for the rest of its ticket, and for other clients that are active and have nothing lying here. full: nobody else has room in this batch. */
+static int64_t wait_until(const td_worker *w, const td_place *first, td_place *const *batch, int count, bool full, int64_t now)
 {
     int64_t until = first->arrived_at;
-    for (int i = 0; i < count; i++) {
-        if (batch[i]->key.aux == 0) continue;
+    for (int i = 0; i < count && !full; i++) {
+        if (batch[i]->key.aux == 0 || w->clients[batch[i]->client].pending >= (int)w->hello.credits) continue; /* nothing follows, or nothing may before an answer */
         int64_t patience = batch[i]->arrived_at + PARTS_WAIT; /* more of this ticket follows; did it come? */
         bool last_is_here = false;
         for (int j = 0; j < count; j++) last_is_here |= batch[j]->client == batch[i]->client && batch[j]->key.micro_batch == batch[i]->key.micro_batch && batch[j]->key.aux == 0;
         if (!last_is_here) until = TD_MAX(until, patience);
     }
-    for (int i = 0; i < w->setup.clients_max; i++) {
+    for (int i = 0; i < w->setup.clients_max && !full; i++) {
         const td_client *client = &w->clients[i];
         if (client->used && client->known && client->pending == 0 && client->asked_at && now - client->asked_at < ACTIVE) until = TD_MAX(until, first->arrived_at + TD_MAX(w->setup.batch_wait, 0));
     }
     return until;
 }
 
-/* Places of the oldest submit's layer, in order of arrival, as many as the desk and the outbox have room for. */
-static int collect(td_worker *w, td_place *batch[BATCH_WORKS_MAX])
+/* Places of the oldest submit's layer, in order of arrival, as many as the desk and the outbox have room for. *full: one more would not fit. */
+static int collect(td_worker *w, td_place *batch[BATCH_WORKS_MAX], bool *full)
 {
     td_place *first = oldest(w);
     if (!first || w->big.free_count == 0) return 0;
     int count = 0, rows = 0, limit = TD_MIN((int)BATCH_WORKS_MAX, w->big.free_count);
     uint64_t after = first->order;
-    for (td_place *next = first; next && count < limit && rows + next->work.rows <= w->setup.rows_max;) {
+    td_place *next = first;
+    while (next && count < limit && rows + next->work.rows <= w->setup.rows_max) {
         batch[count++] = next;
         rows += next->work.rows;
         after = next->order;
@@ -326,6 +327,7 @@ static int collect(td_worker *w, td_place *batch[BATCH_WORKS_MAX])
             if (place->state == TD_PLACE_WAITING && place->work.layer == first->work.layer && place->order > after && (!next || place->order < next->order)) next = place;
         }
     }
+    *full = next || count == limit || rows == w->setup.rows_max;
     return count;
 }
 
@@ -410,9 +412,10 @@ int64_t td_worker_step(td_worker *w)
     td_place *batch[BATCH_WORKS_MAX];
     int64_t wake = td_worker_tend(w);
     if (w->waiting == 0) return wake;
-    int count = collect(w, batch);
+    bool full;
+    int count = collect(w, batch, &full);
     if (count == 0) return wake; /* no buffer: one will come back with a `sent` */
-    int64_t now = now_of(w), until = wait_until(w, batch[0], batch, count, now);
+    int64_t now = now_of(w), until = wait_until(w, batch[0], batch, count, full, now);
     if (now < until) return TD_MIN(wake, until);
     compute(w, batch, count);
     return now;
