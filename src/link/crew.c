@@ -336,12 +336,25 @@ static void visitor_frame(td_crew *crew, td_visitor *visitor, const uint8_t *dat
 
 /* ---- events of the transport ------------------------------------------------------------------------------------------------------------ */
 
+/* A free place, else that of who has been here longest without having proven the secret; NULL: all have, or had no time yet. */
+static td_visitor *place_for_visitor(td_crew *crew)
+{
+    td_visitor *stranger = NULL;
+    for (int i = 0; i < TD_VISITORS_MAX; i++) {
+        td_visitor *visitor = &crew->visitors[i];
+        if (!visitor->used) return visitor;
+        if (visitor->session.state != TD_SESSION_OPEN && (!stranger || visitor->since < stranger->since)) stranger = visitor;
+    }
+    if (!stranger || td_crew_now(crew) - stranger->since < TD_STRANGER_TIME) return NULL;
+    end_visit(crew, stranger, true);
+    return stranger;
+}
+
 static void on_accepted(void *user, int conn, const char *name)
 {
     td_crew *crew = user;
-    for (int i = 0; i < TD_VISITORS_MAX; i++) {
-        td_visitor *visitor = &crew->visitors[i];
-        if (visitor->used) continue;
+    td_visitor *visitor = place_for_visitor(crew);
+    if (visitor) {
         *visitor = (td_visitor){.conn = conn, .used = true, .since = td_crew_now(crew)};
         td_session_await(&visitor->session);
         return;

@@ -219,12 +219,25 @@ static void take_frame(td_worker *w, td_client *client, const td_frame *frame)
 
 /* ---- events of the transport ------------------------------------------------------------------------------------------------------------ */
 
+/* A free place, else that of who has been here longest without having proven the secret; NULL: all are clients, or had no time yet. */
+static td_client *place_for_client(td_worker *w)
+{
+    td_client *stranger = NULL;
+    for (int i = 0; i < w->setup.clients_max; i++) {
+        td_client *client = &w->clients[i];
+        if (!client->used) return client;
+        if (client->session.state != TD_SESSION_OPEN && (!stranger || client->since < stranger->since)) stranger = client;
+    }
+    if (!stranger || now_of(w) - stranger->since < TD_STRANGER_TIME) return NULL;
+    forget_client(w, stranger, true, "made room for somebody else: it did not prove that it has the secret");
+    return stranger;
+}
+
 static void on_accepted(void *user, int conn, const char *name)
 {
     td_worker *w = user;
-    for (int i = 0; i < w->setup.clients_max; i++) {
-        td_client *client = &w->clients[i];
-        if (client->used) continue;
+    td_client *client = place_for_client(w);
+    if (client) {
         *client = (td_client){.used = true, .conn = conn, .since = now_of(w), .heard_at = now_of(w)};
         snprintf(client->name, sizeof client->name, "%s", name);
         td_session_await(&client->session);
