@@ -10,6 +10,7 @@
 #define MS ((int64_t)1000000)
 #define SHUN_MIN (50 * MS)
 #define SHUN_MAX (2000 * MS)
+#define TICKET_MIN (240000 * MS)    /* a ticket that somebody works on may take this long, however short the patience with nobody */
 
 td_status td_tickets_reserve(td_crew *crew)
 {
@@ -506,7 +507,7 @@ static void tend_ticket(td_crew *crew, td_ticket *ticket, int64_t now, int64_t *
         if (now >= flight->look_at) double_late(crew, ticket, flight, now);
         if (!flight->doubled) *wake = TD_MIN(*wake, flight->look_at);
     }
-    if (ticket->state == TD_TICKET_OPEN && now - ticket->opened_at > 8 * crew->options.patience) fail_ticket(crew, ticket, "no answer, though workers came and went");
+    if (ticket->state == TD_TICKET_OPEN && now - ticket->opened_at > TD_MAX(8 * crew->options.patience, TICKET_MIN)) fail_ticket(crew, ticket, "no answer, though workers came and went");
 }
 
 void td_flights_step(td_crew *crew, bool may_compute, int64_t *wake)
