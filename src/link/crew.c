@@ -38,6 +38,7 @@ static void set_state(td_crew *crew, td_peer *peer, td_peer_state state)
 {
     peer->state = state;
     peer->since = td_crew_now(crew);
+    crew->due = true;
     refresh_view(crew);
 }
 
@@ -476,19 +477,37 @@ static void rebalance(td_crew *crew, int64_t now, int64_t *wake)
     *wake = TD_MIN(*wake, crew->rebalance_at);
 }
 
+/* Nobody stepped for longer than was asked for: this process was stopped or starved, so nobody could be heard, and no ticket could end. */
+static void forgive_gap(td_crew *crew, int64_t now)
+{
+    int64_t gap = now - TD_MAX(crew->last_step, crew->wake);
+    if (!crew->last_step || gap <= crew->options.silence_min / 2) return;
+    crew->blind_until = now;
+    for (int i = 0; i < TD_MICRO_BATCHES_MAX; i++) {
+        td_ticket *ticket = &crew->tickets[i];
+        if (ticket->state != TD_TICKET_OPEN) continue;
+        ticket->opened_at = TD_MIN(ticket->opened_at + gap, now);
+        if (ticket->stuck_at) ticket->stuck_at = TD_MIN(ticket->stuck_at + gap, now);
+    }
+}
+
 int64_t td_crew_step(td_crew *crew, bool may_compute)
 {
     int64_t now = td_crew_now(crew), wake = now + 1000 * MS;
     if (crew->in_step) return now;
     crew->in_step = true;
-    if (crew->last_step && now - crew->last_step > crew->options.silence_min / 2) crew->blind_until = now;
+    crew->due = false;
+    forgive_gap(crew, now);
     for (int i = 0; i < TD_PEERS_MAX; i++)
         if (crew->peers[i].state != TD_PEER_FREE) tend_peer(crew, i, now, &wake);
     for (int i = 0; i < TD_VISITORS_MAX; i++)
         if (crew->visitors[i].used && now - crew->visitors[i].since > (crew->visitors[i].session.state == TD_SESSION_OPEN ? VISIT_MAX : HANDSHAKE_MAX)) end_visit(crew, &crew->visitors[i], true);
     td_flights_step(crew, may_compute, &wake);
     rebalance(crew, now, &wake);
-    crew->last_step = td_crew_now(crew);
+    int64_t end = td_crew_now(crew);
+    if (end - now > crew->options.silence_min / 2) crew->blind_until = end; /* it computed here: nobody listened meanwhile */
+    crew->last_step = end;
+    crew->wake = wake;
     crew->in_step = false;
     return wake;
 }
@@ -509,6 +528,7 @@ td_status td_crew_add(td_crew *crew, const char *address)
     if (index >= 0) {
         if (!crew->peers[index].leave) return td_fail(TD_E_INVALID, "worker %s is on the list already", address);
         crew->peers[index].leave = false;
+        crew->due = true;
         refresh_view(crew);
         return TD_OK;
     }
@@ -532,6 +552,7 @@ td_status td_crew_drain(td_crew *crew, const char *address)
         return td_fail(TD_E_INVALID, "worker %s cannot be drained: nobody else has expert %d of layer %d", address, expert, layer);
     }
     peer->leave = true;
+    crew->due = true;
     if (peer->state != TD_PEER_READY && peer->state != TD_PEER_LEAVING) {
         if (peer->conn >= 0) crew->options.transport->ops->hang_up(crew->options.transport, peer->conn);
         forget_peer(crew, peer);
