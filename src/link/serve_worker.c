@@ -237,11 +237,13 @@ static td_status ask(asking *a, const char *address, const char *secret_file)
     TD_TRY(td_outbox_reserve(&a->box, 8, 4096, &a->arena));
     if (!(a->scratch = td_arena_get(&a->arena, REPLY_MAX))) return TD_E_MEMORY;
     a->transport->events = (td_transport_events){.user = a, .frame = ask_frame, .closed = ask_closed, .sent = ask_sent};
-    TD_TRY(a->transport->ops->connect(a->transport, address, &a->conn));
+    int64_t start = td_now_ns();
+    td_status status;
+    while ((status = a->transport->ops->connect(a->transport, address, &a->conn)) == TD_E_TIMEOUT && td_now_ns() - start < 5000 * MS) a->transport->ops->rest(a->transport, 10 * MS); /* a name */
+    TD_TRY(status);
     room = td_outbox_take(&a->box);
     size_t bytes = td_session_greet(&a->session, true, room);
     if (!a->transport->ops->send(a->transport, a->conn, room, bytes, room)) td_outbox_give(&a->box, room);
-    int64_t start = td_now_ns();
     while (!a->done && td_now_ns() - start < 5000 * MS) a->transport->ops->rest(a->transport, 10 * MS);
     if (!a->done) return td_fail(TD_E_TIMEOUT, "no answer within 5 s");
     return a->status;
