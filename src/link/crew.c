@@ -477,11 +477,11 @@ static void rebalance(td_crew *crew, int64_t now, int64_t *wake)
     *wake = TD_MIN(*wake, crew->rebalance_at);
 }
 
-/* Nobody stepped for longer than was asked for: this process was stopped or starved, so nobody could be heard, and no ticket could end. */
+/* Nobody stepped for long, though a step was wanted earlier: this process was stopped or starved, so nobody could be heard, and no ticket could end. */
 static void forgive_gap(td_crew *crew, int64_t now)
 {
     int64_t gap = now - TD_MAX(crew->last_step, crew->wake);
-    if (!crew->last_step || gap <= crew->options.silence_min / 2) return;
+    if (!crew->last_step || now - crew->last_step <= crew->options.silence_min / 2 || gap < PING_MIN) return;
     crew->blind_until = now;
     for (int i = 0; i < TD_MICRO_BATCHES_MAX; i++) {
         td_ticket *ticket = &crew->tickets[i];
