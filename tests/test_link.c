@@ -315,6 +315,26 @@ static void computing_here_is_not_silence_there(void **state)
     close_stage(&s);
 }
 
+/* A worker hangs, and every step computes here for long: it is given up all the same, so that tickets stop asking it first. */
+static void one_that_hangs_is_noticed_between_computing(void **state)
+{
+    (void)state;
+    stage s;
+    open_stage(&s);
+    for (int e = 0; e < EXPERTS; e += 2) s.worker->hello.experts[e >> 3] &= (uint8_t)~(1u << (e & 7)), s.worker->hello.preferred[e >> 3] &= (uint8_t)~(1u << (e & 7));
+    td_compute local = {&s, toy_run, toy_slots};
+    open_crew(&s, (td_crew_options){.local = &local});
+    pass(&s, 100 * MS);
+    for (int i = 0; i < 60; i++) {
+        if (i == 20) s.compute_ns = 400 * MS, s.worker_node->stopped = true; /* by now it is known how fast the worker was */
+        submit(&s, 0, 2);
+        assert_int_equal(outcome(&s, 5000 * MS), TD_TICKET_DONE);
+        td_crew_finish(s.crew, 0);
+    }
+    assert_int_equal(s.crew->stats.workers_lost, 1);
+    close_stage(&s);
+}
+
 /* Long round trips make long pauses between steps: they are not this process's blindness. */
 static void one_far_worker_that_hangs_is_noticed(void **state)
 {
@@ -496,7 +516,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submit_may_not_ask_for_more_than_a_frame_holds), cmocka_unit_test(honest_submits_are_never_refused), cmocka_unit_test(serials_begin_again),
-        cmocka_unit_test(old_and_doubled_submits_are_passed_over), cmocka_unit_test(computing_here_is_not_silence_there), cmocka_unit_test(one_far_worker_that_hangs_is_noticed),
+        cmocka_unit_test(old_and_doubled_submits_are_passed_over), cmocka_unit_test(computing_here_is_not_silence_there), cmocka_unit_test(one_that_hangs_is_noticed_between_computing), cmocka_unit_test(one_far_worker_that_hangs_is_noticed),
         cmocka_unit_test(what_happens_makes_a_step_due), cmocka_unit_test(slow_is_not_lost_however_short_the_patience), cmocka_unit_test(time_in_which_this_process_stood_still_is_not_patience),
         cmocka_unit_test(parts_that_cannot_come_are_not_awaited), cmocka_unit_test(what_a_client_announces_is_bounded), cmocka_unit_test(strangers_make_room_at_a_worker),
         cmocka_unit_test(strangers_make_room_at_the_control_address),

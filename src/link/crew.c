@@ -491,6 +491,14 @@ static void forgive_gap(td_crew *crew, int64_t now)
     }
 }
 
+/* Nobody listened while this process computed: that time is no worker's silence. Only that time, so that one that hangs is still noticed while every step computes. */
+static void forgive_computing(td_crew *crew, int64_t begin, int64_t end)
+{
+    if (end - begin <= crew->options.silence_min / 2) return;
+    for (int i = 0; i < TD_PEERS_MAX; i++)
+        if (crew->peers[i].state == TD_PEER_READY || crew->peers[i].state == TD_PEER_LEAVING) crew->peers[i].heard_at += end - begin;
+}
+
 int64_t td_crew_step(td_crew *crew, bool may_compute)
 {
     int64_t now = td_crew_now(crew), wake = now + 1000 * MS;
@@ -504,9 +512,8 @@ int64_t td_crew_step(td_crew *crew, bool may_compute)
         if (crew->visitors[i].used && now - crew->visitors[i].since > (crew->visitors[i].session.state == TD_SESSION_OPEN ? VISIT_MAX : HANDSHAKE_MAX)) end_visit(crew, &crew->visitors[i], true);
     td_flights_step(crew, may_compute, &wake);
     rebalance(crew, now, &wake);
-    int64_t end = td_crew_now(crew);
-    if (end - now > crew->options.silence_min / 2) crew->blind_until = end; /* it computed here: nobody listened meanwhile */
-    crew->last_step = end;
+    crew->last_step = td_crew_now(crew);
+    forgive_computing(crew, now, crew->last_step);
     crew->wake = wake;
     crew->in_step = false;
     return wake;
