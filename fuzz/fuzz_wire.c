@@ -54,7 +54,7 @@ static void use_session(uint8_t *data, size_t bytes, uint8_t how)
     if (how & 1) td_session_greet(&session, how & 2, reply);
     else td_session_await(&session);
     if (how & 4) session.state = TD_SESSION_OPEN;
-    if (td_session_take(&session, &secret, how & 8, data, bytes, scratch, &what, &frame, reply, &reply_bytes) == TD_OK && what == TD_TAKE_FRAME) use_submit(&frame);
+    if (td_session_take(&session, &secret, how & 8, data, bytes, scratch, sizeof scratch, &what, &frame, reply, &reply_bytes) == TD_OK && what == TD_TAKE_FRAME) use_submit(&frame);
     else if (reply_bytes > sizeof reply) abort();
 }
 

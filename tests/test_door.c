@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <arpa/inet.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "link/door.h"
+#include "link/names.h"
 
 typedef struct {
     td_door *door;
@@ -216,9 +218,107 @@ static void test_interfaces(void **state)
     assert_string_equal(names, "");
 }
 
+/* ---- names ------------------------------------------------------------------------------------------------------------------------------ */
+
+static atomic_int let_through, looks_done, answer_port; /* answer_port 0: there is no such name */
+
+/* A name server that answers when it is let. */
+static td_status slow_look(const char *address, td_place_of_name *out)
+{
+    for (int64_t began = td_now_ns(); atomic_load(&let_through) == 0 && td_now_ns() - began < 20000000000;) usleep(1000);
+    atomic_fetch_sub(&let_through, 1);
+    int port = atomic_load(&answer_port);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    *out = (td_place_of_name){.length = sizeof at};
+    memcpy(&out->at, &at, sizeof at);
+    td_status status = port ? TD_OK : td_fail(TD_E_NOT_FOUND, "address '%s': no such name", address);
+    atomic_fetch_add(&looks_done, 1);
+    return status;
+}
+
+static int port_of(const td_place_of_name *place) { return ntohs(((const struct sockaddr_in *)&place->at)->sin_port); }
+
+/* One look-up ends with that answer; asking again makes sure that one is under way. */
+static void let_one_look(td_names *names, int port)
+{
+    td_place_of_name at;
+    int before = atomic_load(&looks_done);
+    atomic_store(&answer_port, port);
+    atomic_store(&let_through, 1);
+    while (atomic_load(&looks_done) == before) {
+        td_names_get(names, "w:1", &at);
+        usleep(1000);
+    }
+}
+
+/* Soon the name gives that; the thread may still be putting it down. */
+static void expect_name(td_names *names, td_status status, int port)
+{
+    td_place_of_name at = {0};
+    td_status found = TD_E_INTERNAL;
+    for (int64_t began = td_now_ns(); td_now_ns() - began < 10000000000;) {
+        found = td_names_get(names, "w:1", &at);
+        if (found == status && (status < 0 || port_of(&at) == port)) return;
+        usleep(1000);
+    }
+    fail_msg("expected %d and port %d, found %d and %d", (int)status, port, (int)found, port_of(&at));
+}
+
+static void test_names_are_not_waited_for(void **state)
+{
+    (void)state;
+    td_names *names;
+    td_place_of_name at;
+    char long_name[TD_NAME_ROOM + 1];
+    assert_int_equal(td_names_open(slow_look, &names), TD_OK);
+    for (int i = 0; i < 3; i++) assert_int_equal(td_names_get(names, "w:1", &at), TD_E_TIMEOUT); /* one thread, not three */
+    assert_non_null(strstr(td_error(), "address 'w:1': the name is being looked up"));
+    let_one_look(names, 0);
+    expect_name(names, TD_E_NOT_FOUND, 0); /* and it is looked up again */
+    assert_non_null(strstr(td_error(), "no such name"));
+    let_one_look(names, 5);
+    expect_name(names, TD_OK, 5);
+    let_one_look(names, 0); /* the name server has trouble: the last good address stays */
+    expect_name(names, TD_OK, 5);
+    let_one_look(names, 6); /* it has moved */
+    expect_name(names, TD_OK, 6);
+    for (int i = 2; i <= TD_NAMES_MAX; i++) { /* the first is still being looked up */
+        snprintf(long_name, sizeof long_name, "w:%d", i);
+        assert_int_equal(td_names_get(names, long_name, &at), TD_E_TIMEOUT);
+    }
+    assert_int_equal(td_names_get(names, "one:more", &at), TD_E_FULL);
+    memset(long_name, 'x', TD_NAME_ROOM);
+    long_name[TD_NAME_ROOM] = 0;
+    assert_int_equal(td_names_get(names, long_name, &at), TD_E_INVALID);
+    int64_t began = td_now_ns();
+    td_names_close(names); /* does not wait for the 64 that are under way */
+    assert_true(td_now_ns() - began < 5000000000);
+    int before = atomic_load(&looks_done);
+    atomic_store(&let_through, TD_NAMES_MAX);
+    while (atomic_load(&looks_done) < before + TD_NAMES_MAX) usleep(1000);
+}
+
+static void test_connecting_to_a_name(void **state)
+{
+    (void)state;
+    side s;
+    char address[32];
+    td_status status = TD_E_TIMEOUT;
+    open_side(&s, 0);
+    snprintf(address, sizeof address, "localhost:%d", free_port());
+    assert_int_equal(td_door_connect(s.door, 0, address), TD_E_TIMEOUT);
+    assert_non_null(strstr(td_error(), "is being looked up"));
+    for (int64_t began = td_now_ns(); status == TD_E_TIMEOUT && td_now_ns() - began < 5000000000;) {
+        usleep(1000);
+        status = td_door_connect(s.door, 0, address);
+    }
+    assert_true(status == TD_OK || status == TD_E_PEER); /* nobody listens: refused at once or later */
+    td_door_free(s.door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_messages_in_any_pieces), cmocka_unit_test(test_strangers), cmocka_unit_test(test_one_who_takes_nothing), cmocka_unit_test(test_connecting), cmocka_unit_test(test_nobody_but_oneself),
-                                       cmocka_unit_test(test_interfaces)};
+                                       cmocka_unit_test(test_interfaces), cmocka_unit_test(test_names_are_not_waited_for), cmocka_unit_test(test_connecting_to_a_name)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

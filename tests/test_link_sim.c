@@ -233,6 +233,7 @@ static int64_t attention_life(void *user)
     attention_actor *a = user;
     history *h = a->story;
     int64_t wake = td_crew_step(a->crew, true);
+    if (a->crew->due) wake = h->world->now;
     bool finished = true;
     for (int i = 0; i < a->micro_batches; i++) {
         take_turn(a, i);

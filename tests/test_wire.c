@@ -147,6 +147,9 @@ static void submits_survive_the_way_and_wrong_ones_do_not(void **state)
         td_frame frame = {.kind = TD_FRAME_SUBMIT, .flags = TD_ENCODING_F32 | TD_ENCODING_BF16 << 4, .layer = (uint16_t)layer, .rows = (uint32_t)sent, .payload = payload, .payload_bytes = bytes};
         td_submit_view view;
         assert_int_equal(td_submit_check(&frame, &shape, &view), TD_OK);
+        size_t answer = 0;
+        for (int i = 0; i < rows; i++) answer += td_answer_row_bytes(&shape, layer, masks[i], TD_ENCODING_BF16);
+        assert_int_equal(view.answer_bytes, answer);
         for (int i = 0, n = 0; i < rows; i++) {
             if (!masks[i]) continue;
             td_wire_row_get(view.encoding, view.x + (size_t)n * td_wire_row_bytes(view.encoding, 34), 34, row);
@@ -203,9 +206,9 @@ static bool shake(td_session *client, td_session *worker, const td_secret *cs, c
     td_take what;
     td_frame frame;
     td_session_await(worker);
-    if (td_session_take(worker, ws, require, first, n1, scratch, &what, &frame, second, &n2) < 0 || !n2) return false;
-    if (td_session_take(client, cs, false, second, n2, scratch, &what, &frame, third, &n3) < 0 || what != TD_TAKE_OPENED) return false;
-    return td_session_take(worker, ws, require, third, n3, scratch, &what, &frame, none, &n4) == TD_OK && what == TD_TAKE_OPENED && n4 == 0;
+    if (td_session_take(worker, ws, require, first, n1, scratch, sizeof scratch, &what, &frame, second, &n2) < 0 || !n2) return false;
+    if (td_session_take(client, cs, false, second, n2, scratch, sizeof scratch, &what, &frame, third, &n3) < 0 || what != TD_TAKE_OPENED) return false;
+    return td_session_take(worker, ws, require, third, n3, scratch, sizeof scratch, &what, &frame, none, &n4) == TD_OK && what == TD_TAKE_OPENED && n4 == 0;
 }
 
 static void only_those_with_the_secret_get_in(void **state)
@@ -224,11 +227,11 @@ static void only_those_with_the_secret_get_in(void **state)
     td_take what;
     td_frame frame;
     td_session_await(&worker);
-    assert_int_equal(td_session_take(&worker, &a, false, first, n1, scratch, &what, &frame, second, &n2), TD_OK);
+    assert_int_equal(td_session_take(&worker, &a, false, first, n1, scratch, sizeof scratch, &what, &frame, second, &n2), TD_OK);
     memcpy(third + TD_FRAME_HEADER, second + TD_FRAME_HEADER + 32, 32);
     td_frame forged = {.kind = TD_FRAME_PROOF, .payload_bytes = 32};
     n1 = td_frame_finish(third, &forged, 0);
-    assert_int_equal(td_session_take(&worker, &a, false, third, n1, scratch, &what, &frame, second, &n3), TD_E_PEER);
+    assert_int_equal(td_session_take(&worker, &a, false, third, n1, scratch, sizeof scratch, &what, &frame, second, &n3), TD_E_PEER);
     assert_int_equal(worker.state, TD_SESSION_ENDED);
 }
 
@@ -250,17 +253,41 @@ static void frames_travel_sealed_once_and_unchanged(void **state)
             const uint8_t *data = td_session_seal(&client, room, &frame, &bytes);
             memcpy(copy, data, bytes);
             td_take what;
-            assert_int_equal(td_session_take(&worker, &a, false, data, bytes, scratch, &what, &out, reply, &reply_bytes), TD_OK);
+            assert_int_equal(td_session_take(&worker, &a, false, data, bytes, scratch, sizeof scratch, &what, &out, reply, &reply_bytes), TD_OK);
             assert_true(what == TD_TAKE_FRAME && out.payload_bytes == payload && reply_bytes == 0);
             for (size_t i = 0; i < payload; i++) assert_int_equal(out.payload[i], (uint8_t)(i * 7));
             if (encrypt) { /* a repetition is passed over, and the plain text is not to be seen */
-                assert_int_equal(td_session_take(&worker, &a, false, data, bytes, scratch, &what, &out, reply, &reply_bytes), TD_OK);
+                assert_int_equal(td_session_take(&worker, &a, false, data, bytes, scratch, sizeof scratch, &what, &out, reply, &reply_bytes), TD_OK);
                 assert_int_equal(what, TD_TAKE_NOTHING);
                 assert_true(payload < 64 || memcmp(copy + TD_FRAME_OUTER + TD_FRAME_HEADER, scratch + TD_FRAME_HEADER, payload) != 0);
             }
             copy[td_random_between(&r, 0, (int64_t)bytes - 1)] ^= 4;
-            assert_true(td_session_take(&worker, &a, false, copy, bytes, scratch, &what, &out, reply, &reply_bytes) < 0);
+            assert_true(td_session_take(&worker, &a, false, copy, bytes, scratch, sizeof scratch, &what, &out, reply, &reply_bytes) < 0);
             assert_int_equal(worker.state, TD_SESSION_ENDED);
+        }
+}
+
+/* A frame too long for the room it would be opened in leaves that room alone, right or forged: the library writes all of it before it knows. */
+static void sealed_frames_stay_inside_the_room(void **state)
+{
+    (void)state;
+    td_status status;
+    td_secret a = secret_of("0123456789abcdef", &status);
+    static uint8_t room[TD_FRAME_OUTER + TD_FRAME_HEADER + 1000 + TD_FRAME_TAG], scratch[TD_FRAME_HEADER + 1000], reply[TD_HANDSHAKE_FRAME];
+    for (int forged = 0; forged < 2; forged++)
+        for (size_t fits = 0; fits < 2; fits++) {
+            td_session client, worker;
+            assert_true(shake(&client, &worker, &a, &a, true, false));
+            td_frame frame = {.kind = TD_FRAME_SUBMIT, .payload_bytes = 1000}, out;
+            td_take what;
+            size_t bytes, reply_bytes, length = TD_FRAME_HEADER + 1000 - 1 + fits;
+            assert_ptr_equal(td_session_seal(&client, room, &frame, &bytes), room);
+            if (forged) room[bytes - 1] ^= 1;
+            memset(scratch, 0xA5, sizeof scratch);
+            status = td_session_take(&worker, &a, false, room, bytes, scratch, length, &what, &out, reply, &reply_bytes);
+            assert_int_equal(status, fits && !forged ? TD_OK : TD_E_FORMAT);
+            for (size_t i = 0; !fits && i < sizeof scratch; i++) assert_int_equal(scratch[i], 0xA5);
+            assert_true(fits || strstr(td_error(), "expected a sealed frame of at most 1063 bytes, found 1064"));
         }
 }
 
@@ -281,7 +308,7 @@ static void noise_is_refused(void **state)
         for (size_t i = 0; i < n; i++) noise[i] = (uint8_t)td_random_next(&r);
         if (round % 4 == 0) n = td_session_greet(&client, round & 4, noise), noise[td_random_between(&r, 0, (int64_t)n - 1)] ^= 1;
         td_session_await(&worker);
-        assert_true(td_session_take(&worker, &a, false, noise, n, scratch, &what, &frame, reply, &reply_bytes) < 0);
+        assert_true(td_session_take(&worker, &a, false, noise, n, scratch, sizeof scratch, &what, &frame, reply, &reply_bytes) < 0);
     }
 }
 
@@ -290,7 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_mean_what_the_types_say), cmocka_unit_test(f8_is_nearest_even), cmocka_unit_test(damaged_frames_are_refused),
         cmocka_unit_test(submits_survive_the_way_and_wrong_ones_do_not), cmocka_unit_test(secrets_are_checked), cmocka_unit_test(only_those_with_the_secret_get_in),
-        cmocka_unit_test(frames_travel_sealed_once_and_unchanged), cmocka_unit_test(noise_is_refused),
+        cmocka_unit_test(frames_travel_sealed_once_and_unchanged), cmocka_unit_test(sealed_frames_stay_inside_the_room), cmocka_unit_test(noise_is_refused),
     };
     if (sodium_init() < 0) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,6 +38,7 @@ static void set_state(td_crew *crew, td_peer *peer, td_peer_state state)
 {
     peer->state = state;
     peer->since = td_crew_now(crew);
+    crew->due = true;
     refresh_view(crew);
 }
 
@@ -323,7 +324,7 @@ static void visitor_frame(td_crew *crew, td_visitor *visitor, const uint8_t *dat
     td_frame frame;
     uint8_t back[TD_HANDSHAKE_FRAME];
     size_t back_bytes;
-    td_status status = td_session_take(&visitor->session, &crew->options.secret, false, data, bytes, crew->scratch, &what, &frame, back, &back_bytes);
+    td_status status = td_session_take(&visitor->session, &crew->options.secret, false, data, bytes, crew->scratch, crew->big.each, &what, &frame, back, &back_bytes);
     if (status < 0 || (back_bytes && !send_plain(crew, visitor->conn, back, back_bytes))) {
         td_log(TD_LOG_WARN, "link", "control: a visitor is turned away: %s", td_error());
         end_visit(crew, visitor, true);
@@ -336,12 +337,25 @@ static void visitor_frame(td_crew *crew, td_visitor *visitor, const uint8_t *dat
 
 /* ---- events of the transport ------------------------------------------------------------------------------------------------------------ */
 
+/* A free place, else that of who has been here longest without having proven the secret; NULL: all have, or had no time yet. */
+static td_visitor *place_for_visitor(td_crew *crew)
+{
+    td_visitor *stranger = NULL;
+    for (int i = 0; i < TD_VISITORS_MAX; i++) {
+        td_visitor *visitor = &crew->visitors[i];
+        if (!visitor->used) return visitor;
+        if (visitor->session.state != TD_SESSION_OPEN && (!stranger || visitor->since < stranger->since)) stranger = visitor;
+    }
+    if (!stranger || td_crew_now(crew) - stranger->since < TD_STRANGER_TIME) return NULL;
+    end_visit(crew, stranger, true);
+    return stranger;
+}
+
 static void on_accepted(void *user, int conn, const char *name)
 {
     td_crew *crew = user;
-    for (int i = 0; i < TD_VISITORS_MAX; i++) {
-        td_visitor *visitor = &crew->visitors[i];
-        if (visitor->used) continue;
+    td_visitor *visitor = place_for_visitor(crew);
+    if (visitor) {
         *visitor = (td_visitor){.conn = conn, .used = true, .since = td_crew_now(crew)};
         td_session_await(&visitor->session);
         return;
@@ -368,7 +382,7 @@ static void on_frame(void *user, int conn, const uint8_t *data, size_t bytes)
     size_t back_bytes;
     peer->stats.bytes_in += bytes;
     crew->stats.bytes_in += bytes;
-    if (td_session_take(&peer->session, &crew->options.secret, false, data, bytes, crew->scratch, &what, &frame, back, &back_bytes) < 0) {
+    if (td_session_take(&peer->session, &crew->options.secret, false, data, bytes, crew->scratch, crew->big.each, &what, &frame, back, &back_bytes) < 0) {
         char why[256];
         snprintf(why, sizeof why, "%s", td_error());
         peer->stats.bad_frames++;
@@ -463,12 +477,35 @@ static void rebalance(td_crew *crew, int64_t now, int64_t *wake)
     *wake = TD_MIN(*wake, crew->rebalance_at);
 }
 
+/* Nobody stepped for long, though a step was wanted earlier: this process was stopped or starved, so nobody could be heard, and no ticket could end. */
+static void forgive_gap(td_crew *crew, int64_t now)
+{
+    int64_t gap = now - TD_MAX(crew->last_step, crew->wake);
+    if (!crew->last_step || now - crew->last_step <= crew->options.silence_min / 2 || gap < PING_MIN) return;
+    crew->blind_until = now;
+    for (int i = 0; i < TD_MICRO_BATCHES_MAX; i++) {
+        td_ticket *ticket = &crew->tickets[i];
+        if (ticket->state != TD_TICKET_OPEN) continue;
+        ticket->opened_at = TD_MIN(ticket->opened_at + gap, now);
+        if (ticket->stuck_at) ticket->stuck_at = TD_MIN(ticket->stuck_at + gap, now);
+    }
+}
+
+/* Nobody listened while this process computed: that time is no worker's silence. Only that time, so that one that hangs is still noticed while every step computes. */
+static void forgive_computing(td_crew *crew, int64_t begin, int64_t end)
+{
+    if (end - begin <= crew->options.silence_min / 2) return;
+    for (int i = 0; i < TD_PEERS_MAX; i++)
+        if (crew->peers[i].state == TD_PEER_READY || crew->peers[i].state == TD_PEER_LEAVING) crew->peers[i].heard_at += end - begin;
+}
+
 int64_t td_crew_step(td_crew *crew, bool may_compute)
 {
     int64_t now = td_crew_now(crew), wake = now + 1000 * MS;
     if (crew->in_step) return now;
     crew->in_step = true;
-    if (crew->last_step && now - crew->last_step > crew->options.silence_min / 2) crew->blind_until = now;
+    crew->due = false;
+    forgive_gap(crew, now);
     for (int i = 0; i < TD_PEERS_MAX; i++)
         if (crew->peers[i].state != TD_PEER_FREE) tend_peer(crew, i, now, &wake);
     for (int i = 0; i < TD_VISITORS_MAX; i++)
@@ -476,6 +513,8 @@ int64_t td_crew_step(td_crew *crew, bool may_compute)
     td_flights_step(crew, may_compute, &wake);
     rebalance(crew, now, &wake);
     crew->last_step = td_crew_now(crew);
+    forgive_computing(crew, now, crew->last_step);
+    crew->wake = wake;
     crew->in_step = false;
     return wake;
 }
@@ -496,6 +535,7 @@ td_status td_crew_add(td_crew *crew, const char *address)
     if (index >= 0) {
         if (!crew->peers[index].leave) return td_fail(TD_E_INVALID, "worker %s is on the list already", address);
         crew->peers[index].leave = false;
+        crew->due = true;
         refresh_view(crew);
         return TD_OK;
     }
@@ -519,6 +559,7 @@ td_status td_crew_drain(td_crew *crew, const char *address)
         return td_fail(TD_E_INVALID, "worker %s cannot be drained: nobody else has expert %d of layer %d", address, expert, layer);
     }
     peer->leave = true;
+    crew->due = true;
     if (peer->state != TD_PEER_READY && peer->state != TD_PEER_LEAVING) {
         if (peer->conn >= 0) crew->options.transport->ops->hang_up(crew->options.transport, peer->conn);
         forget_peer(crew, peer);

@@ -128,11 +128,12 @@ typedef struct {
     uint8_t *local_submit, *local_answer;
     td_layer_stats *layers;    /* [layers] */
     uint64_t *wanted;          /* [rows_max] of the spreading in progress */
-    bool in_step;
+    bool in_step, due;         /* due: something happened that the returned time does not know of; step as soon as possible */
     int64_t unseen;            /* set by the caller before transport progress: how long nobody had looked at what arrives */
     size_t row_most;           /* frame bytes that one row can need */
     int ready_flights;         /* flights waiting for a buffer or a place at their worker */
-    int64_t last_step, rebalance_at, blind_until;
+    int64_t last_step, wake;   /* end of the last step; when it wanted the next one */
+    int64_t rebalance_at, blind_until;
     td_link_stats stats;
     td_link_times times;
 } td_crew;
@@ -147,7 +148,8 @@ td_status td_crew_command(td_crew *crew, const char *command); /* "add ADDRESS" 
 
 /* TD_E_INVALID: the ticket of that micro-batch is still open, or a job out of range. */
 td_status td_crew_submit(td_crew *crew, const td_link_job *job);
-/* Timers, resends, sends. may_compute: units for the local fallback are computed now. Call after transport progress; returns when to call again at the latest. */
+/* Timers, resends, sends. may_compute: units for the local fallback are computed now. Call after transport progress; returns when to call again at the latest (also crew->wake),
+ * at once when crew->due is set. */
 int64_t td_crew_step(td_crew *crew, bool may_compute);
 td_ticket_state td_crew_look(const td_crew *crew, int micro_batch);
 /* Ends a ticket that is done or failed, or gives an open one up. Failed: TD_E_PEER and the sentence. */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "link/names.h"
 
 enum { EVENTS = 64, READ_STEP = 16384, LISTENER = TD_DOOR_PLACES, WATCHED };
 
@@ -30,6 +31,7 @@ typedef struct {
 struct td_door {
     td_door_events events;
     int epoll, listener;
+    td_names *names;
     place places[TD_DOOR_PLACES];
 };
 
@@ -37,8 +39,8 @@ static uint32_t length_at(const uint8_t *p) { return (uint32_t)(p[0] | p[1] << 8
 
 /* ---- addresses ------------------------------------------------------------------------------------------------------------------------- */
 
-/* "host:port", "[v6]:port"; a host of "*" (passive only) is every address of this machine. */
-static td_status resolve(const char *address, bool passive, struct sockaddr_storage *out, socklen_t *length)
+/* "host:port", "[v6]:port"; a host of "*" (with AI_PASSIVE) is every address of this machine. A name may take seconds, unless flags say AI_NUMERICHOST. */
+static td_status resolve(const char *address, int flags, td_place_of_name *out)
 {
     char host[256];
     const char *colon = strrchr(address, ':'), *begin = address, *end = colon;
@@ -47,14 +49,16 @@ static td_status resolve(const char *address, bool passive, struct sockaddr_stor
     if ((size_t)(end - begin) >= sizeof host) return td_fail(TD_E_INVALID, "address '%s': the host name is too long", address);
     memcpy(host, begin, (size_t)(end - begin));
     host[end - begin] = 0;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = passive ? AI_PASSIVE : 0}, *found;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *found;
     int error = getaddrinfo(host[0] == '*' ? NULL : host, colon + 1, &hints, &found);
     if (error) return td_fail(TD_E_NOT_FOUND, "address '%s': %s", address, gai_strerror(error));
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *length = found->ai_addrlen;
+    memcpy(&out->at, found->ai_addr, found->ai_addrlen);
+    out->length = found->ai_addrlen;
     freeaddrinfo(found);
     return TD_OK;
 }
+
+static td_status look_up(const char *address, td_place_of_name *out) { return resolve(address, 0, out); }
 
 static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
 {
@@ -64,11 +68,11 @@ static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
 }
 
 /* The address of ours that a packet to `to` would carry; an address of our own gives itself. */
-static bool own_side(const struct sockaddr_storage *to, socklen_t length, struct sockaddr_storage *out)
+static bool own_side(const td_place_of_name *to, struct sockaddr_storage *out)
 {
     socklen_t room = sizeof *out;
-    int fd = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* connecting it sends nothing */
-    bool good = fd >= 0 && connect(fd, (const struct sockaddr *)to, length) == 0 && getsockname(fd, (struct sockaddr *)out, &room) == 0;
+    int fd = socket(to->at.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* connecting it sends nothing */
+    bool good = fd >= 0 && connect(fd, (const struct sockaddr *)&to->at, to->length) == 0 && getsockname(fd, (struct sockaddr *)out, &room) == 0;
     if (fd >= 0) close(fd);
     return good;
 }
@@ -89,12 +93,12 @@ void td_door_interfaces(const char *addresses, char *out, size_t room)
     if (getifaddrs(&all) != 0) return;
     for (const char *at = addresses; *at; at += strcspn(at, ","), at += *at == ',') {
         char one[300];
-        struct sockaddr_storage to, own;
-        socklen_t length;
+        td_place_of_name to;
+        struct sockaddr_storage own;
         bool found = false;
         snprintf(one, sizeof one, "%.*s", (int)TD_MIN(strcspn(at, ","), sizeof one - 1), at);
-        if (resolve(one, true, &to, &length) < 0) continue; /* said where it is used */
-        if (own_side(&to, length, &own))
+        if (resolve(one, AI_PASSIVE, &to) < 0) continue; /* said where it is used */
+        if (own_side(&to, &own))
             for (struct ifaddrs *i = all; i; i = i->ifa_next) {
                 if (!same_host(i->ifa_addr, (struct sockaddr *)&own)) continue;
                 found = one[0] != '*' && strncmp(one, "0.0.0.0:", 8) != 0 && strncmp(one, "[::]:", 5) != 0;
@@ -256,9 +260,11 @@ td_status td_door_open(td_door_events events, td_door **out)
     d->listener = -1;
     for (int i = 0; i < TD_DOOR_PLACES; i++) d->places[i].fd = -1;
     d->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (d->epoll < 0) {
+    td_status status = d->epoll < 0 ? td_fail(TD_E_IO, "link: %s", strerror(errno)) : td_names_open(look_up, &d->names);
+    if (status < 0) {
+        if (d->epoll >= 0) close(d->epoll);
         free(d);
-        return td_fail(TD_E_IO, "link: %s", strerror(errno));
+        return status;
     }
     *out = d;
     return TD_OK;
@@ -270,18 +276,18 @@ void td_door_free(td_door *d)
     for (int i = 0; i < TD_DOOR_PLACES; i++) td_door_close(d, i);
     if (d->listener >= 0) close(d->listener);
     close(d->epoll);
+    td_names_close(d->names);
     free(d);
 }
 
 td_status td_door_listen(td_door *d, const char *address)
 {
-    struct sockaddr_storage at;
-    socklen_t length = 0;
+    td_place_of_name to;
     int one = 1;
-    TD_TRY(resolve(address, true, &at, &length));
-    int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    TD_TRY(resolve(address, AI_PASSIVE, &to)); /* while nothing runs yet */
+    int fd = socket(to.at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one); /* a worker that is restarted gets its port back at once */
-    if (fd < 0 || bind(fd, (struct sockaddr *)&at, length) != 0 || listen(fd, 64) != 0 || !watch(d, EPOLL_CTL_ADD, fd, EPOLLIN, LISTENER)) {
+    if (fd < 0 || bind(fd, (struct sockaddr *)&to.at, to.length) != 0 || listen(fd, 64) != 0 || !watch(d, EPOLL_CTL_ADD, fd, EPOLLIN, LISTENER)) {
         td_status status = td_fail(TD_E_IO, "listen %s: %s", address, strerror(errno));
         if (fd >= 0) close(fd);
         return status;
@@ -292,12 +298,13 @@ td_status td_door_listen(td_door *d, const char *address)
 
 td_status td_door_connect(td_door *d, int index, const char *address)
 {
-    struct sockaddr_storage to;
-    socklen_t length = 0;
-    TD_TRY(resolve(address, false, &to, &length));
-    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    td_place_of_name to;
+    td_status found = resolve(address, AI_NUMERICHOST, &to);
+    if (found == TD_E_NOT_FOUND) found = td_names_get(d->names, address, &to); /* a name: this thread has tokens to make */
+    if (found < 0) return found;
+    int fd = socket(to.at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return td_fail(TD_E_IO, "%s: %s", address, strerror(errno));
-    if (connect(fd, (struct sockaddr *)&to, length) != 0 && errno != EINPROGRESS) {
+    if (connect(fd, (struct sockaddr *)&to.at, to.length) != 0 && errno != EINPROGRESS) {
         td_status status = td_fail(TD_E_PEER, "%s: %s", address, strerror(errno));
         close(fd);
         return status;

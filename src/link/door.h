@@ -3,7 +3,7 @@
  * the control address. Rows of activations go by the lanes of UCX, which are opened only after the secret was proven.
  *
  * A socket also lives as long as its connection: the kernel closes it when a process dies, and that is how a loss is noticed at once.
- * On the wire: u32 length (little-endian), then that many bytes. One thread. The door's memory grows only with bytes that have really arrived.
+ * On the wire: u32 length (little-endian), then that many bytes. One thread, besides those that look up names. The door's memory grows only with bytes that have really arrived.
  */
 #ifndef TD_LINK_DOOR_H
 #define TD_LINK_DOOR_H
@@ -24,9 +24,9 @@ typedef struct {
 
 td_status td_door_open(td_door_events events, td_door **out);
 void td_door_free(td_door *door);                                               /* NULL allowed */
-/* "host:port", "[v6]:port", "*:port". Errors: TD_E_INVALID, TD_E_NOT_FOUND, TD_E_IO with a sentence. */
+/* "host:port", "[v6]:port", "*:port"; a name is waited for. Errors: TD_E_INVALID, TD_E_NOT_FOUND, TD_E_IO with a sentence. */
 td_status td_door_listen(td_door *door, const char *address);
-/* Starts to connect; messages may be sent at once, a failure comes as `ended`. */
+/* Starts to connect; messages may be sent at once, a failure comes as `ended`. Never waits: TD_E_TIMEOUT while the address of a name is not known yet (names.h); try again. */
 td_status td_door_connect(td_door *door, int place, const char *address);
 /* Bytes are copied or gone. False: this place has no connection, or the other side takes nothing and TD_DOOR_UNSENT_MAX bytes wait. */
 bool td_door_send(td_door *door, int place, const void *data, size_t bytes);

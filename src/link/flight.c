@@ -10,6 +10,7 @@
 #define MS ((int64_t)1000000)
 #define SHUN_MIN (50 * MS)
 #define SHUN_MAX (2000 * MS)
+#define TICKET_MIN (240000 * MS)    /* a ticket that somebody works on may take this long, however short the patience with nobody */
 
 td_status td_tickets_reserve(td_crew *crew)
 {
@@ -220,6 +221,7 @@ static void recount(td_crew *crew, td_ticket *ticket)
 
 void td_flights_lose(td_crew *crew, int peer)
 {
+    crew->due = true;
     for (int t = 0; t < TD_MICRO_BATCHES_MAX; t++) {
         td_ticket *ticket = &crew->tickets[t];
         if (ticket->state != TD_TICKET_OPEN) continue;
@@ -421,6 +423,7 @@ static bool send_flight(td_crew *crew, td_ticket *ticket, td_flight *flight)
     flight->look_at = flight->sent_at + TD_MAX(crew->options.late_min, (int64_t)(4 * expected_ns(crew, flight->rows)));
     td_frame frame = submit_frame(crew, ticket, flight);
     for (int f = 0; f < TD_FLIGHTS_MAX; f++) frame.aux += &ticket->flights[f] != flight && ticket->flights[f].state == TD_FLIGHT_READY && ticket->flights[f].peer == flight->peer;
+    frame.aux = TD_MIN(frame.aux, (uint32_t)TD_MAX((int)peer->hello.credits - peer->in_air - 1, 0)); /* those that follow at once: the others wait for an answer first */
     frame.stamp_ns = (uint64_t)flight->sent_at;
     frame.payload = td_outbox_payload(room);
     frame.payload_bytes = put_submit(crew, ticket, flight, td_outbox_payload(room));
@@ -505,7 +508,7 @@ static void tend_ticket(td_crew *crew, td_ticket *ticket, int64_t now, int64_t *
         if (now >= flight->look_at) double_late(crew, ticket, flight, now);
         if (!flight->doubled) *wake = TD_MIN(*wake, flight->look_at);
     }
-    if (ticket->state == TD_TICKET_OPEN && now - ticket->opened_at > 8 * crew->options.patience) fail_ticket(crew, ticket, "no answer, though workers came and went");
+    if (ticket->state == TD_TICKET_OPEN && now - ticket->opened_at > TD_MAX(8 * crew->options.patience, TICKET_MIN)) fail_ticket(crew, ticket, "no answer, though workers came and went");
 }
 
 void td_flights_step(td_crew *crew, bool may_compute, int64_t *wake)
@@ -550,6 +553,7 @@ td_status td_crew_submit(td_crew *crew, const td_link_job *job)
         ticket->state = TD_TICKET_DONE;
         return TD_OK;
     }
+    crew->due = true;
     cover(crew, ticket, ticket->opened_at);
     send_ready(crew, false);
     return TD_OK;

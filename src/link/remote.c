@@ -38,7 +38,7 @@ typedef struct {
     atomic_int owner, visitors;
     double wait_ms;
     int64_t looked_at;         /* end of the last look at what arrives */
-    int64_t idle_since, wake;  /* end of the last call; when the crew wants its next step */
+    int64_t idle_since;        /* end of the last call */
 } remote_link;
 
 /* ---- shape of a model -------------------------------------------------------------------------------------------------------------------------- */
@@ -171,7 +171,6 @@ static td_status remote_submit(td_link *link, const td_link_job *job)
     own(r);
     note(r, TD_SPAN_ATTENTION, r->idle_since, now, job->step, job->layer, job->micro_batch, job->rows);
     td_status status = td_crew_submit(r->crew, job);
-    r->wake = 0;
     look(r);
     release(r);
     r->idle_since = td_now_ns();
@@ -181,21 +180,20 @@ static td_status remote_submit(td_link *link, const td_link_job *job)
 static td_status remote_wait(td_link *link, int micro_batch)
 {
     remote_link *r = (remote_link *)link;
-    int64_t start = td_now_ns(), now = start;
+    int64_t start = td_now_ns();
     own(r);
     td_crew *crew = r->crew;
     const td_link_job job = crew->tickets[micro_batch].job;
     while (td_crew_look(crew, micro_batch) == TD_TICKET_OPEN) {
         bool happened = look(r);
         if (td_crew_look(crew, micro_batch) != TD_TICKET_OPEN) break;
-        now = td_now_ns();
-        if (now >= r->wake || crew->ready_flights > 0) {
-            r->wake = td_crew_step(crew, true);
-            continue;
+        if (td_now_ns() >= crew->wake || crew->due || crew->ready_flights > 0) {
+            td_crew_step(crew, true);
+            happened |= look(r);
         }
         make_room(r);
-        if (happened) continue;
-        r->transport->ops->rest(r->transport, TD_MIN(r->wake - now, REST_MAX));
+        if (happened || crew->due || td_crew_look(crew, micro_batch) != TD_TICKET_OPEN) continue;
+        r->transport->ops->rest(r->transport, TD_MAX(TD_MIN(crew->wake - td_now_ns(), REST_MAX), 0));
         r->looked_at = td_now_ns();
     }
     td_status status = td_crew_finish(crew, micro_batch);

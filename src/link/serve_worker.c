@@ -19,6 +19,8 @@
 #define SPIN_NS (50 * US)
 #define DRAIN_MAX (10000 * MS)
 
+enum { REPLY_MAX = (1 << 20) + 4096 }; /* what a control client receives */
+
 static atomic_int stop_wishes; /* of this process's worker; a signal handler may write it */
 void td_worker_stop(void) { atomic_fetch_add(&stop_wishes, 1); }
 
@@ -180,7 +182,7 @@ static void ask_frame(void *user, int conn, const uint8_t *data, size_t bytes)
     uint8_t back[TD_HANDSHAKE_FRAME], hello_bytes[TD_HELLO_BYTES];
     size_t back_bytes;
     if (conn != a->conn || a->done) return;
-    if (td_session_take(&a->session, &a->secret, false, data, bytes, a->scratch, &what, &frame, back, &back_bytes) < 0) {
+    if (td_session_take(&a->session, &a->secret, false, data, bytes, a->scratch, REPLY_MAX, &what, &frame, back, &back_bytes) < 0) {
         char why[256];
         snprintf(why, sizeof why, "%s", td_error());
         ask_fail(a, TD_E_PEER, why);
@@ -231,15 +233,17 @@ static td_status ask(asking *a, const char *address, const char *secret_file)
 {
     uint8_t *room;
     TD_TRY(td_secret_load(secret_file, &a->secret));
-    TD_TRY(td_transport_ucx_open((1 << 20) + 4096, 0, address, &a->transport));
+    TD_TRY(td_transport_ucx_open(REPLY_MAX, 0, address, &a->transport));
     TD_TRY(td_outbox_reserve(&a->box, 8, 4096, &a->arena));
-    if (!(a->scratch = td_arena_get(&a->arena, (1 << 20) + 4096))) return TD_E_MEMORY;
+    if (!(a->scratch = td_arena_get(&a->arena, REPLY_MAX))) return TD_E_MEMORY;
     a->transport->events = (td_transport_events){.user = a, .frame = ask_frame, .closed = ask_closed, .sent = ask_sent};
-    TD_TRY(a->transport->ops->connect(a->transport, address, &a->conn));
+    int64_t start = td_now_ns();
+    td_status status;
+    while ((status = a->transport->ops->connect(a->transport, address, &a->conn)) == TD_E_TIMEOUT && td_now_ns() - start < 5000 * MS) a->transport->ops->rest(a->transport, 10 * MS); /* a name */
+    TD_TRY(status);
     room = td_outbox_take(&a->box);
     size_t bytes = td_session_greet(&a->session, true, room);
     if (!a->transport->ops->send(a->transport, a->conn, room, bytes, room)) td_outbox_give(&a->box, room);
-    int64_t start = td_now_ns();
     while (!a->done && td_now_ns() - start < 5000 * MS) a->transport->ops->rest(a->transport, 10 * MS);
     if (!a->done) return td_fail(TD_E_TIMEOUT, "no answer within 5 s");
     return a->status;

@@ -151,12 +151,14 @@ static bool count_in(td_session *s, uint64_t counter)
     return true;
 }
 
-static td_status unseal(td_session *s, const uint8_t *data, size_t bytes, uint8_t *scratch, td_take *what, td_frame *frame)
+static td_status unseal(td_session *s, const uint8_t *data, size_t bytes, uint8_t *scratch, size_t scratch_bytes, td_take *what, td_frame *frame)
 {
     uint8_t nonce[crypto_aead_chacha20poly1305_IETF_NPUBBYTES];
     unsigned long long plain;
     if (bytes < TD_FRAME_OUTER + TD_FRAME_HEADER + TD_FRAME_TAG || td_get32(data) != SEALED_MAGIC || td_get32(data + 4) != bytes)
         return td_fail(TD_E_FORMAT, "expected a sealed frame, found %zu bytes of something else", bytes);
+    size_t opened = bytes - TD_FRAME_OUTER - TD_FRAME_TAG;
+    if (opened > scratch_bytes) return td_fail(TD_E_FORMAT, "expected a sealed frame of at most %zu bytes, found %zu", scratch_bytes, opened); /* a wrong seal also writes all of them */
     uint64_t counter = td_get64(data + 8);
     nonce_of(counter, nonce);
     if (crypto_aead_chacha20poly1305_ietf_decrypt(scratch, &plain, NULL, data + TD_FRAME_OUTER, bytes - TD_FRAME_OUTER, data, TD_FRAME_OUTER, nonce, s->key_in) != 0)
@@ -167,23 +169,23 @@ static td_status unseal(td_session *s, const uint8_t *data, size_t bytes, uint8_
     return TD_OK;
 }
 
-static td_status take(td_session *s, const td_secret *secret, bool require_encryption, const uint8_t *data, size_t bytes, uint8_t *scratch, td_take *what, td_frame *frame,
-                      uint8_t *reply, size_t *reply_bytes)
+static td_status take(td_session *s, const td_secret *secret, bool require_encryption, const uint8_t *data, size_t bytes, uint8_t *scratch, size_t scratch_bytes, td_take *what,
+                      td_frame *frame, uint8_t *reply, size_t *reply_bytes)
 {
     if (s->state == TD_SESSION_ENDED) return td_fail(TD_E_PEER, "the session has ended");
     if (s->state != TD_SESSION_OPEN) return shake(s, secret, require_encryption, data, bytes, what, reply, reply_bytes);
-    if (s->encrypt) return unseal(s, data, bytes, scratch, what, frame);
+    if (s->encrypt) return unseal(s, data, bytes, scratch, scratch_bytes, what, frame);
     TD_TRY(td_frame_check(data, bytes, s->seed, frame));
     *what = TD_TAKE_FRAME;
     return TD_OK;
 }
 
-td_status td_session_take(td_session *s, const td_secret *secret, bool require_encryption, const uint8_t *data, size_t bytes, uint8_t *scratch, td_take *what, td_frame *frame,
-                          uint8_t *reply, size_t *reply_bytes)
+td_status td_session_take(td_session *s, const td_secret *secret, bool require_encryption, const uint8_t *data, size_t bytes, uint8_t *scratch, size_t scratch_bytes, td_take *what,
+                          td_frame *frame, uint8_t *reply, size_t *reply_bytes)
 {
     *what = TD_TAKE_NOTHING;
     *reply_bytes = 0;
-    td_status status = take(s, secret, require_encryption, data, bytes, scratch, what, frame, reply, reply_bytes);
+    td_status status = take(s, secret, require_encryption, data, bytes, scratch, scratch_bytes, what, frame, reply, reply_bytes);
     if (status == TD_OK && *what == TD_TAKE_FRAME && frame->kind <= TD_FRAME_PROOF) status = td_fail(TD_E_FORMAT, "a handshake frame inside an open session");
     if (status < 0) s->state = TD_SESSION_ENDED;
     return status;

@@ -30,6 +30,9 @@ typedef struct {
     uint64_t sent, seen, seen_mask;     /* counters of sealed frames; window of 64 against repetition */
 } td_session;
 
+/* How long a connection that has not proven the secret keeps its place when others want in, ns. */
+#define TD_STRANGER_TIME ((int64_t)100000000)
+
 /* What td_session_take found. */
 typedef enum { TD_TAKE_NOTHING, TD_TAKE_OPENED, TD_TAKE_FRAME } td_take;
 
@@ -38,10 +41,11 @@ size_t td_session_greet(td_session *session, bool encrypt, uint8_t *out);
 /* A worker's side of a new connection. require_encryption: refuses clients that do not ask for it. */
 void td_session_await(td_session *session);
 
-/* One received message. *what: nothing to do, the session has just opened, or *frame is a checked frame (its payload lies in data or in scratch, which has room for bytes).
+/* One received message. *what: nothing to do, the session has just opened, or *frame is a checked frame (its payload lies in data or in scratch; a sealed frame that is
+ * longer than scratch_bytes when opened is refused before scratch is written).
  * reply (TD_HANDSHAKE_FRAME bytes) holds *reply_bytes to send back when that is not 0. An error ends the session: hang up. */
-td_status td_session_take(td_session *session, const td_secret *secret, bool require_encryption, const uint8_t *data, size_t bytes, uint8_t *scratch, td_take *what, td_frame *frame,
-                          uint8_t *reply, size_t *reply_bytes);
+td_status td_session_take(td_session *session, const td_secret *secret, bool require_encryption, const uint8_t *data, size_t bytes, uint8_t *scratch, size_t scratch_bytes, td_take *what,
+                          td_frame *frame, uint8_t *reply, size_t *reply_bytes);
 
 /* Makes a frame whose payload already lies at room + TD_FRAME_OUTER + TD_FRAME_HEADER ready to send; room has TD_FRAME_TAG bytes behind the payload.
  * Returns where the message begins and its length. */

@@ -21,7 +21,8 @@ typedef struct {
 
 typedef struct {
     td_status (*listen)(td_transport *transport, const char *address);          /* "host:port" */
-    /* Starts to connect; frames may be sent at once, a failure comes as `closed`. Errors: an address that cannot be understood. */
+    /* Starts to connect; frames may be sent at once, a failure comes as `closed`. Errors: an address that cannot be understood, a name without one;
+     * TD_E_TIMEOUT: the name is being looked up, try again. */
     td_status (*connect)(td_transport *transport, const char *address, int *conn);
     /* Faster lanes beside the connection, for the many and large frames: what the other side needs to join this one (its length; 0: none can be had), and joining with what it gave,
      * after which frames to conn go by them. To be carried in authenticated frames; a side that has made an offer takes frames by its lanes at once. */

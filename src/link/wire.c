@@ -215,6 +215,7 @@ td_status td_submit_check(const td_frame *frame, const td_shape *shape, td_submi
         uint64_t full = td_shape_full(shape, view.layer);
         if (mask == 0 || (mask & ~full) || view.row_flags[r] > 3 || ((view.row_flags[r] & TD_ROW_WHOLE) != 0) != (mask == full))
             return td_fail(TD_E_FORMAT, "submit: flags of row %d do not fit what it asks for", r);
+        view.answer_bytes += td_answer_row_bytes(shape, view.layer, mask, view.back);
     }
     if (top_k == 0) view.ids = view.weights = NULL;
     *out = view;

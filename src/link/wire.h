@@ -101,6 +101,7 @@ enum { TD_ROW_WHOLE = 1, TD_ROW_PLAIN = 2 }; /* answer with the sum; the shared 
 typedef struct {
     td_encoding encoding, back;
     int layer, rows;
+    size_t answer_bytes;       /* of the answer that it asks for, without TD_ANSWER_INFO; no bound is checked here */
     const uint8_t *row_flags;  /* [rows] */
     const uint8_t *ids, *weights; /* little-endian arrays, NULL on dense layers */
     const uint8_t *x;          /* rows of td_wire_row_bytes(encoding) */

@@ -114,10 +114,10 @@ static void take_hello(td_worker *w, td_client *client, const td_frame *frame)
 /* False: this serial was here before, or is too old to tell. */
 static bool count_serial(td_client *client, uint32_t serial)
 {
-    if (serial > client->serial) {
-        uint32_t ahead = serial - client->serial;
-        for (uint32_t i = 1; i <= TD_MIN(ahead, (uint32_t)TD_SERIAL_WINDOW); i++) {
-            uint32_t at = (client->serial + i) % TD_SERIAL_WINDOW;
+    int32_t ahead = (int32_t)(serial - client->serial); /* after 2^32 submits they begin again */
+    if (ahead > 0) {
+        for (int32_t i = 1; i <= TD_MIN(ahead, (int32_t)TD_SERIAL_WINDOW); i++) {
+            uint32_t at = (client->serial + (uint32_t)i) % TD_SERIAL_WINDOW;
             client->serials[at / 64] &= ~((uint64_t)1 << at % 64);
         }
         client->serial = serial;
@@ -130,11 +130,13 @@ static bool count_serial(td_client *client, uint32_t serial)
     return fresh;
 }
 
-/* The worker can compute what the submit wants. */
+/* The worker can compute what the submit wants, and the answer fits the frame that its buffers have room for. */
 static td_status check_mapped(const td_worker *w, const td_submit_view *view)
 {
     if (!td_bit(w->hello.layers, view->layer)) return td_fail(TD_E_PEER, "submit: this worker does not have layer %d", view->layer);
     if (view->rows > (int)w->hello.rows_max) return td_fail(TD_E_PEER, "submit: expected at most %u rows, found %d", w->hello.rows_max, view->rows);
+    size_t answer = TD_FRAME_HEADER + TD_ANSWER_INFO + view->answer_bytes;
+    if (answer > w->setup.frame_bytes_max) return td_fail(TD_E_PEER, "submit: expected an answer of at most %zu bytes, %d rows ask for %zu", w->setup.frame_bytes_max, view->rows, answer);
     for (int i = 0; view->ids && i < view->rows * w->setup.shape->top_k; i++) {
         uint16_t id = td_get16(view->ids + (size_t)i * 2);
         if (id != 0xFFFF && !td_bit(w->hello.experts, id)) return td_fail(TD_E_PEER, "submit: this worker does not have expert %d", id);
@@ -217,12 +219,25 @@ static void take_frame(td_worker *w, td_client *client, const td_frame *frame)
 
 /* ---- events of the transport ------------------------------------------------------------------------------------------------------------ */
 
+/* A free place, else that of who has been here longest without having proven the secret; NULL: all are clients, or had no time yet. */
+static td_client *place_for_client(td_worker *w)
+{
+    td_client *stranger = NULL;
+    for (int i = 0; i < w->setup.clients_max; i++) {
+        td_client *client = &w->clients[i];
+        if (!client->used) return client;
+        if (client->session.state != TD_SESSION_OPEN && (!stranger || client->since < stranger->since)) stranger = client;
+    }
+    if (!stranger || now_of(w) - stranger->since < TD_STRANGER_TIME) return NULL;
+    forget_client(w, stranger, true, "made room for somebody else: it did not prove that it has the secret");
+    return stranger;
+}
+
 static void on_accepted(void *user, int conn, const char *name)
 {
     td_worker *w = user;
-    for (int i = 0; i < w->setup.clients_max; i++) {
-        td_client *client = &w->clients[i];
-        if (client->used) continue;
+    td_client *client = place_for_client(w);
+    if (client) {
         *client = (td_client){.used = true, .conn = conn, .since = now_of(w), .heard_at = now_of(w)};
         snprintf(client->name, sizeof client->name, "%s", name);
         td_session_await(&client->session);
@@ -246,7 +261,7 @@ static void on_frame(void *user, int conn, const uint8_t *data, size_t bytes)
     size_t back_bytes;
     client->bytes_in += bytes;
     client->heard_at = now_of(w);
-    if (td_session_take(&client->session, &w->setup.secret, w->setup.require_encryption, data, bytes, w->scratch, &what, &frame, back, &back_bytes) < 0) {
+    if (td_session_take(&client->session, &w->setup.secret, w->setup.require_encryption, data, bytes, w->scratch, w->big.each, &what, &frame, back, &back_bytes) < 0) {
         w->bad_frames++;
         td_log(TD_LOG_WARN, "worker", "%s is turned away: %s", client->name, td_error());
         forget_client(w, client, true, "hung up");
@@ -289,32 +304,33 @@ static td_place *oldest(const td_worker *w)
     return first;
 }
 
-/* Until when the oldest submit waits for company: for the rest of its ticket, and for other clients that are active and have nothing lying here. */
-static int64_t wait_until(const td_worker *w, const td_place *first, td_place *const *batch, int count, int64_t now)
+/* Until when the oldest submit waits for company: for the rest of its ticket, and for other clients that are active and have nothing lying here. full: nobody else has room in this batch. */
+static int64_t wait_until(const td_worker *w, const td_place *first, td_place *const *batch, int count, bool full, int64_t now)
 {
     int64_t until = first->arrived_at;
-    for (int i = 0; i < count; i++) {
-        if (batch[i]->key.aux == 0) continue;
+    for (int i = 0; i < count && !full; i++) {
+        if (batch[i]->key.aux == 0 || w->clients[batch[i]->client].pending >= (int)w->hello.credits) continue; /* nothing follows, or nothing may before an answer */
         int64_t patience = batch[i]->arrived_at + PARTS_WAIT; /* more of this ticket follows; did it come? */
         bool last_is_here = false;
         for (int j = 0; j < count; j++) last_is_here |= batch[j]->client == batch[i]->client && batch[j]->key.micro_batch == batch[i]->key.micro_batch && batch[j]->key.aux == 0;
         if (!last_is_here) until = TD_MAX(until, patience);
     }
-    for (int i = 0; i < w->setup.clients_max; i++) {
+    for (int i = 0; i < w->setup.clients_max && !full; i++) {
         const td_client *client = &w->clients[i];
         if (client->used && client->known && client->pending == 0 && client->asked_at && now - client->asked_at < ACTIVE) until = TD_MAX(until, first->arrived_at + TD_MAX(w->setup.batch_wait, 0));
     }
     return until;
 }
 
-/* Places of the oldest submit's layer, in order of arrival, as many as the desk and the outbox have room for. */
-static int collect(td_worker *w, td_place *batch[BATCH_WORKS_MAX])
+/* Places of the oldest submit's layer, in order of arrival, as many as the desk and the outbox have room for. *full: one more would not fit. */
+static int collect(td_worker *w, td_place *batch[BATCH_WORKS_MAX], bool *full)
 {
     td_place *first = oldest(w);
     if (!first || w->big.free_count == 0) return 0;
     int count = 0, rows = 0, limit = TD_MIN((int)BATCH_WORKS_MAX, w->big.free_count);
     uint64_t after = first->order;
-    for (td_place *next = first; next && count < limit && rows + next->work.rows <= w->setup.rows_max;) {
+    td_place *next = first;
+    while (next && count < limit && rows + next->work.rows <= w->setup.rows_max) {
         batch[count++] = next;
         rows += next->work.rows;
         after = next->order;
@@ -324,6 +340,7 @@ static int collect(td_worker *w, td_place *batch[BATCH_WORKS_MAX])
             if (place->state == TD_PLACE_WAITING && place->work.layer == first->work.layer && place->order > after && (!next || place->order < next->order)) next = place;
         }
     }
+    *full = next || count == limit || rows == w->setup.rows_max;
     return count;
 }
 
@@ -408,9 +425,10 @@ int64_t td_worker_step(td_worker *w)
     td_place *batch[BATCH_WORKS_MAX];
     int64_t wake = td_worker_tend(w);
     if (w->waiting == 0) return wake;
-    int count = collect(w, batch);
+    bool full;
+    int count = collect(w, batch, &full);
     if (count == 0) return wake; /* no buffer: one will come back with a `sent` */
-    int64_t now = now_of(w), until = wait_until(w, batch[0], batch, count, now);
+    int64_t now = now_of(w), until = wait_until(w, batch[0], batch, count, full, now);
     if (now < until) return TD_MIN(wake, until);
     compute(w, batch, count);
     return now;

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import time
 
@@ -236,7 +237,6 @@ def a_slow_worker_is_named_and_its_work_doubled():
 
 
 def a_port_in_use_is_a_sentence():
-    import subprocess
     with Room() as room:
         worker = room.worker()
         second = subprocess.run([BINARY, "worker", MODEL, "--listen", worker.address, "--secret-file", room.secret], capture_output=True, text=True, timeout=20)
@@ -245,7 +245,20 @@ def a_port_in_use_is_a_sentence():
         require(nobody.returncode == 1 and nobody.stderr.startswith("tandem:"), nobody.stderr)
 
 
+def workers_are_reached_by_name():
+    """Names are looked up beside the decoding thread; a control client waits for its one."""
+    with Room() as room:
+        worker = room.worker(host="localhost")
+        expected, found = room.run(None), room.run([worker])
+        require(found.returncode == 0 and found.stdout == expected.stdout, found.stderr.decode())
+        shown = room.workers_verb(worker.address)
+        require(shown.returncode == 0, shown.stderr)
+        nobody = subprocess.run([BINARY, "run", MODEL, "-q", "-p", "Once", "-n", "4", "--ffn", "no.such.host.invalid:7400", "--secret-file", room.secret, "--wait-for-workers", "500"], capture_output=True, text=True, timeout=60)
+        require(nobody.returncode == 1 and "no.such.host.invalid:7400" in nobody.stderr, nobody.stderr)
+        return nobody.stderr.strip()[-200:]
+
+
 if __name__ == "__main__":
-    main([a_hung_worker_is_given_up_and_taken_back, with_a_replica_the_gap_is_short, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
+    main([workers_are_reached_by_name, a_hung_worker_is_given_up_and_taken_back, with_a_replica_the_gap_is_short, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
           a_worker_restarted_with_another_model_is_refused_while_requests_run, garbage_costs_nothing, a_worker_leaves_in_peace, all_workers_are_replaced_while_requests_run,
           a_slow_worker_is_named_and_its_work_doubled, a_port_in_use_is_a_sentence])
