@@ -258,6 +258,106 @@ static void preemption_loses_nothing(void **state)
     td_model_close(model);
 }
 
+typedef struct { td_event event; td_logprob top[3]; } heard;
+
+static int hear(td_request *request, heard *out, int room)
+{
+    td_event event;
+    int count = 0;
+    while (td_request_next(request, 60000, &event) == TD_OK && event.kind != TD_EVENT_FINISHED) {
+        if (event.kind != TD_EVENT_TOKEN) continue;
+        assert_true(count < room);
+        out[count].event = event;
+        memcpy(out[count++].top, event.top, (size_t)event.top_count * sizeof *event.top);
+    }
+    assert_int_equal(event.finish, TD_FINISH_LENGTH);
+    td_request_free(request);
+    return count;
+}
+
+/* A request that is read again says nothing twice: every echo and every token once, with the same log-probabilities. */
+static void preemption_repeats_no_echo(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    enum { REQUESTS = 4, PROMPT = 60, NEW = 90 };
+    static heard said[2][REQUESTS][PROMPT + NEW];
+    for (int run = 0; run < 2; run++) {
+        td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = run ? 256 : 8192, .prefill_chunk = 16});
+        td_request *requests[REQUESTS];
+        for (int i = 0; i < REQUESTS; i++) {
+            int32_t ids[PROMPT];
+            random_ids(ids, PROMPT, vocab, 60 + (uint64_t)i);
+            td_request_options options = {.tokens = ids, .tokens_count = PROMPT, .max_tokens = NEW, .ignore_eos = true, .temperature = 1.0f, .seed = (uint64_t)i, .logprobs = 3, .prompt_logprobs = true};
+            assert_ok(td_request_submit(engine, &options, &requests[i]));
+        }
+        for (int i = 0; i < REQUESTS; i++) assert_int_equal(hear(requests[i], said[run][i], PROMPT + NEW), PROMPT - 1 + NEW);
+        td_engine_stats stats;
+        td_engine_get_stats(engine, &stats);
+        assert_true(run ? stats.preemptions > 0 : stats.preemptions == 0);
+        td_engine_close(engine);
+    }
+    for (int i = 0; i < REQUESTS; i++)
+        for (int k = 0; k < PROMPT - 1 + NEW; k++) {
+            const heard *roomy = &said[0][i][k], *tight = &said[1][i][k];
+            assert_int_equal(tight->event.from_prompt, k < PROMPT - 1);
+            assert_int_equal(tight->event.token, roomy->event.token);
+            assert_int_equal(tight->event.top_count, 3);
+            assert_memory_equal(&tight->event.logprob, &roomy->event.logprob, sizeof(float));
+            assert_memory_equal(tight->top, roomy->top, sizeof tight->top);
+        }
+    td_model_close(model);
+}
+
+typedef struct { td_engine *engine; td_request *_Atomic victim; bool done; } canceller;
+
+/* Cancels the victim in the step in which somebody lost its pages: the victim, the youngest. */
+static bool cancel_the_preempted(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
+{
+    canceller *c = user;
+    td_engine_stats stats;
+    (void)tokens, (void)count, (void)logits, (void)vocab_size;
+    td_engine_get_stats(c->engine, &stats);
+    while (stats.preemptions > 0 && !c->done) /* submit returns any moment now, if it has not yet */
+        if (c->victim) td_request_cancel(c->victim), c->done = true;
+    return true;
+}
+
+static void a_preempted_request_can_be_cancelled(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = 256, .no_prefix_reuse = true});
+    int32_t ids[2][100];
+    random_ids(ids[0], 100, vocab, 80);
+    random_ids(ids[1], 100, vocab, 81);
+    canceller cancel = {.engine = engine};
+    td_request_options elder = {.tokens = ids[0], .tokens_count = 100, .max_tokens = 150, .ignore_eos = true, .logits_fn = cancel_the_preempted, .logits_user = &cancel};
+    td_request_options younger = {.tokens = ids[1], .tokens_count = 100, .max_tokens = 120, .ignore_eos = true};
+    outcome alone = generate(engine, younger);
+    td_request *first, *second;
+    assert_ok(td_request_submit(engine, &elder, &first));
+    assert_ok(td_request_submit(engine, &younger, &second));
+    cancel.victim = second;
+    outcome cut = finish_request(second), whole = finish_request(first);
+    assert_true(cancel.done);
+    assert_int_equal(cut.end.finish, TD_FINISH_CANCELLED);
+    assert_true(cut.count > 0 && cut.count < 120);
+    assert_int_equal(cut.end.prompt_tokens, 100);
+    assert_int_equal(cut.end.generated_tokens, cut.count);
+    assert_memory_equal(cut.tokens, alone.tokens, cut.count * sizeof(int32_t));
+    assert_int_equal(whole.end.finish, TD_FINISH_LENGTH);
+    assert_int_equal(whole.count, 150);
+    td_engine_stats stats;
+    td_engine_get_stats(engine, &stats);
+    assert_int_equal(stats.kv_pages_used, 0);
+    assert_int_equal(stats.requests_running + stats.requests_waiting, 0);
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
 /* ---- requests ------------------------------------------------------------------------------------------------------------------------ */
 
 static void sampling_is_reproducible_and_follows_its_options(void **state)
@@ -478,6 +578,8 @@ int main(void)
         cmocka_unit_test(decoding_equals_prefill_alone_and_in_any_batch),
         cmocka_unit_test(prefix_reuse_changes_nothing_but_the_work),
         cmocka_unit_test(preemption_loses_nothing),
+        cmocka_unit_test(preemption_repeats_no_echo),
+        cmocka_unit_test(a_preempted_request_can_be_cancelled),
         cmocka_unit_test(sampling_is_reproducible_and_follows_its_options),
         cmocka_unit_test(logprobs_are_those_of_the_logits),
         cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),

@@ -45,7 +45,7 @@ struct td_request {
     pthread_cond_t wake;
     td_record *records;           /* [shared] events so far; room for records_max */
     td_logprob *tops;             /* [records_max, logprobs] */
-    int64_t produced, records_max;
+    int64_t produced, records_max; /* produced: only the decoding thread writes it */
     int64_t progress;             /* [shared] prompt tokens read */
     bool finished;                /* [shared] no more records */
     td_finish finish;

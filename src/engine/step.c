@@ -236,7 +236,8 @@ static void sample_rows(td_engine *engine, const wanted_row *wanted, int count, 
             end_request(engine, request, TD_FINISH_STOP, TD_OK, NULL);
         } else if (wanted[i].samples) {
             take_token(engine, request, run->results[i].token, run->results[i].logprob, run->results[i].top, run->results[i].top_count);
-        } else if (request->options.prompt_logprobs && run->results[i].token >= 0) {
+        } else if (request->options.prompt_logprobs && run->results[i].token >= 0 && wanted[i].position == request->produced) {
+            /* with prompt_logprobs record p is what the row at position p predicts; rows read again after a preemption have theirs already */
             td_record record = {.token = run->results[i].token, .logprob = run->results[i].logprob, .from_prompt = true, .top_count = (uint8_t)run->results[i].top_count};
             td_request_produce(request, &record, run->results[i].top);
         }
