@@ -227,6 +227,27 @@ static void prefix_reuse_changes_nothing_but_the_work(void **state)
     td_model_close(model);
 }
 
+/* Pressure takes the end of a finished prefix first, so that its beginning is still found. */
+static void eviction_shortens_a_prefix_from_its_end(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = 256}); /* four pages */
+    int32_t kept[200], other[100];
+    random_ids(kept, 200, vocab, 90);
+    random_ids(other, 100, vocab, 91);
+    td_request_options options = {.tokens = kept, .tokens_count = 200, .max_tokens = 4, .ignore_eos = true};
+    outcome cold = generate(engine, options);
+    td_request_options pressure = {.tokens = other, .tokens_count = 100, .max_tokens = 4, .ignore_eos = true};
+    generate(engine, pressure); /* the free page and one of the three published ones */
+    outcome warm = generate(engine, options);
+    assert_int_equal(warm.end.cached_tokens, 128);
+    assert_memory_equal(warm.tokens, cold.tokens, 4 * sizeof(int32_t));
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
 static void preemption_loses_nothing(void **state)
 {
     (void)state;
@@ -577,6 +598,7 @@ int main(void)
         cmocka_unit_test(logits_do_not_depend_on_threads_chunks_or_micro_batches),
         cmocka_unit_test(decoding_equals_prefill_alone_and_in_any_batch),
         cmocka_unit_test(prefix_reuse_changes_nothing_but_the_work),
+        cmocka_unit_test(eviction_shortens_a_prefix_from_its_end),
         cmocka_unit_test(preemption_loses_nothing),
         cmocka_unit_test(preemption_repeats_no_echo),
         cmocka_unit_test(a_preempted_request_can_be_cancelled),
