@@ -4,6 +4,9 @@
  */
 #include <math.h>
 
+#include <stdatomic.h>
+#include <unistd.h>
+
 #include "base/random.h"
 #include "support.h"
 
@@ -464,6 +467,118 @@ static void logprobs_are_those_of_the_logits(void **state)
     td_model_close(model);
 }
 
+enum { ORDINARY = 300 };
+
+/* The shipped model, but an ordinary token ends its generations, too. *folder is to be given to forget_folder. */
+static td_model *open_with_an_ordinary_end(char *folder)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    char from[200], to[300];
+    td_model *model;
+    strcpy(folder, "/tmp/tandem-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 4; i++) {
+        snprintf(from, sizeof from, "models/nano/%s", files[i]);
+        char *whole = realpath(source_path(from), NULL);
+        snprintf(to, sizeof to, "%s/%s", folder, files[i]);
+        assert_int_equal(symlink(whole, to), 0);
+        free(whole);
+    }
+    snprintf(to, sizeof to, "%s/generation_config.json", folder);
+    FILE *file = fopen(to, "w");
+    assert_non_null(file);
+    fprintf(file, "{\"eos_token_id\": [1, %d]}", ORDINARY);
+    fclose(file);
+    assert_ok(td_model_open(folder, NULL, &model));
+    return model;
+}
+
+static void forget_folder(const char *folder)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"};
+    char path[300];
+    for (int i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
+typedef struct { td_request *_Atomic request; atomic_bool over; char text[256]; td_event end; } listener;
+
+static void add_text(listener *r, const td_event *event)
+{
+    assert_true(strlen(r->text) + event->text_bytes < sizeof r->text);
+    strncat(r->text, event->text, event->text_bytes);
+    r->end = *event;
+}
+
+/* A reader that is told of a record has it before the decoding thread goes on. */
+static void read_at_once(void *user)
+{
+    listener *r = user;
+    td_event event = {0};
+    while (!r->request) {} /* submit returns any moment now */
+    while (td_request_next(r->request, 0, &event) == TD_OK) {
+        add_text(r, &event);
+        if (event.kind == TD_EVENT_FINISHED) break;
+    }
+    if (event.kind == TD_EVENT_FINISHED) r->over = true;
+}
+
+/* The text of a request that is read as early as possible, or only when it is over. */
+static listener read_request(td_engine *engine, td_request_options options, bool early)
+{
+    listener r = {0};
+    td_request *request;
+    td_engine_stats stats;
+    td_engine_get_stats(engine, &stats);
+    uint64_t before = stats.requests_finished;
+    if (early) options.notify = read_at_once, options.notify_user = &r;
+    assert_ok(td_request_submit(engine, &options, &request));
+    r.request = request;
+    while (early ? !r.over : stats.requests_finished == before) usleep(100), td_engine_get_stats(engine, &stats);
+    td_event event = {0};
+    while (!early && event.kind != TD_EVENT_FINISHED) {
+        assert_ok(td_request_next(request, 60000, &event));
+        add_text(&r, &event);
+    }
+    td_request_free(request);
+    return r;
+}
+
+static void the_text_of_an_end_does_not_depend_on_when_it_is_read(void **state)
+{
+    (void)state;
+    char folder[64], *spelt;
+    size_t bytes;
+    td_model *model = open_with_an_ordinary_end(folder);
+    td_engine *engine = open_engine(model, (td_engine_options){0});
+    assert_ok(td_detokenize(model, &(int32_t){ORDINARY}, 1, TD_TOKENIZE_SPECIAL, &spelt, &bytes));
+    assert_true(bytes > 0);
+    td_logit_bias only = {.token = ORDINARY, .bias = 1e6f};
+    td_request_options options = {.text = "Once", .text_bytes = 4, .max_tokens = 2, .logit_bias = &only, .logit_bias_count = 1};
+    for (int early = 0; early < 2; early++) {
+        options.keep_special = options.ignore_eos = false;
+        listener plain = read_request(engine, options, early);
+        assert_int_equal(plain.end.finish, TD_FINISH_EOS);
+        assert_string_equal(plain.text, "");
+        options.keep_special = true;
+        listener kept = read_request(engine, options, early);
+        assert_int_equal(kept.end.finish, TD_FINISH_EOS);
+        assert_string_equal(kept.text, spelt);
+        options.keep_special = false;
+        options.ignore_eos = true;
+        listener ignored = read_request(engine, options, early);
+        assert_int_equal(ignored.end.finish, TD_FINISH_LENGTH);
+        assert_int_equal(strlen(ignored.text), 2 * bytes);
+    }
+    td_free(spelt);
+    td_engine_close(engine);
+    td_model_close(model);
+    forget_folder(folder);
+}
+
 static void wrong_requests_are_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -604,6 +719,7 @@ int main(void)
         cmocka_unit_test(a_preempted_request_can_be_cancelled),
         cmocka_unit_test(sampling_is_reproducible_and_follows_its_options),
         cmocka_unit_test(logprobs_are_those_of_the_logits),
+        cmocka_unit_test(the_text_of_an_end_does_not_depend_on_when_it_is_read),
         cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),
         cmocka_unit_test(cancel_queue_and_close_end_every_request_once),
         cmocka_unit_test(hooks_see_every_point_and_steer_only_their_request),

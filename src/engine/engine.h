@@ -119,7 +119,9 @@ void td_unschedule(td_engine *engine, td_request *request);
 /* step.c: runs the scheduled rows through the model and hands tokens to their requests. An error (a lost link) ends the step's requests. */
 td_status td_step(td_engine *engine);
 
-/* request.c: what the decoding thread tells a request. */
+/* request.c: does this token end the request by itself? Asked by both sides: its text does not depend on who comes first. */
+bool td_request_ends_with(const td_request *request, int32_t token);
+/* What the decoding thread tells a request. */
 void td_request_produce(td_request *request, const td_record *record, const td_logprob *top);
 void td_request_progress(td_request *request, int64_t done);
 void td_request_finish(td_request *request, td_finish finish, td_status status, const char *message);

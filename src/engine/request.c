@@ -197,6 +197,13 @@ td_status td_engine_logits(td_engine *engine, const int32_t *tokens, size_t coun
     return status;
 }
 
+bool td_request_ends_with(const td_request *request, int32_t token)
+{
+    const td_model *model = request->engine->model;
+    if (request->options.ignore_eos) return false;
+    return model->tokenizer ? td_tokenizer_is_end(model->tokenizer, token) : token == model->info.eos;
+}
+
 /* ---- the decoding thread's side -------------------------------------------------------------------------------------------------------- */
 
 static void announce(td_request *request)
@@ -265,8 +272,7 @@ static void read_token(td_request *request, td_event *event)
     request->read_records++;
     if (record->from_prompt) return;
     request->read_generated++;
-    bool silent = !request->options.ignore_eos && request->finished && request->finish == TD_FINISH_EOS && request->read_records == request->produced;
-    if (silent && !request->options.keep_special) return;
+    if (td_request_ends_with(request, record->token) && !request->options.keep_special) return;
     td_stream_put(&request->reader, record->token, &event->text, &event->text_bytes);
 }
 

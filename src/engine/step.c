@@ -127,11 +127,6 @@ static td_status run_layers(td_engine *engine, int count)
 
 /* ---- tokens -------------------------------------------------------------------------------------------------------------------------- */
 
-static bool is_end(const td_engine *engine, int32_t token)
-{
-    return engine->model->tokenizer ? td_tokenizer_is_end(engine->model->tokenizer, token) : token == engine->model->info.eos;
-}
-
 static void end_request(td_engine *engine, td_request *request, td_finish finish, td_status status, const char *message)
 {
     td_unschedule(engine, request);
@@ -146,7 +141,7 @@ static void take_token(td_engine *engine, td_request *request, int32_t token, fl
     request->tokens[request->count++] = token;
     engine->tokens_taken++;
     int64_t generated = request->count - request->prompt_count;
-    bool ended = !o->ignore_eos && is_end(engine, token);
+    bool ended = td_request_ends_with(request, token);
     td_record record = {.token = token, .logprob = logprob, .top_count = (uint8_t)top_count};
     td_request_produce(request, &record, top);
     bool stopped = false;
