@@ -579,6 +579,48 @@ static void the_text_of_an_end_does_not_depend_on_when_it_is_read(void **state)
     forget_folder(folder);
 }
 
+static bool until_twelve(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
+{
+    (void)user, (void)tokens, (void)logits, (void)vocab_size;
+    return count < 12;
+}
+
+/* What may be the beginning of a stop string is held back, but not lost when a grammar or the length ends the request. */
+static void held_back_text_comes_when_no_stop_string_did(void **state)
+{
+    (void)state;
+    td_model *model;
+    assert_ok(td_model_open(source_path("models/nano"), NULL, &model));
+    td_engine *engine = open_engine(model, (td_engine_options){0});
+    char stop[16];
+    const char *stops[1] = {stop};
+    td_request_options options = {.text = "Once upon a time", .text_bytes = 16, .max_tokens = 12, .ignore_eos = true};
+    listener plain = read_request(engine, options, false);
+    size_t length = strlen(plain.text);
+    assert_int_equal(plain.end.finish, TD_FINISH_LENGTH);
+    assert_true(length > 8);
+    snprintf(stop, sizeof stop, "%s\x01", plain.text + length - 1);
+    options.stop = stops;
+    options.stop_count = 1;
+    listener cut = read_request(engine, options, false);
+    assert_int_equal(cut.end.finish, TD_FINISH_LENGTH);
+    assert_string_equal(cut.text, plain.text);
+    options.logits_fn = until_twelve;
+    options.max_tokens = 40;
+    listener ended = read_request(engine, options, false);
+    assert_int_equal(ended.end.finish, TD_FINISH_STOP);
+    assert_int_equal(ended.end.stop, -1);
+    assert_string_equal(ended.text, plain.text);
+    snprintf(stop, sizeof stop, "%.3s", plain.text + length - 5);
+    listener stopped = read_request(engine, options, false);
+    assert_int_equal(stopped.end.finish, TD_FINISH_STOP);
+    assert_int_equal(stopped.end.stop, 0);
+    assert_int_equal(strlen(stopped.text), strstr(plain.text, stop) - plain.text);
+    assert_memory_equal(stopped.text, plain.text, strlen(stopped.text));
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
 static void wrong_requests_are_refused_in_a_sentence(void **state)
 {
     (void)state;
@@ -720,6 +762,7 @@ int main(void)
         cmocka_unit_test(sampling_is_reproducible_and_follows_its_options),
         cmocka_unit_test(logprobs_are_those_of_the_logits),
         cmocka_unit_test(the_text_of_an_end_does_not_depend_on_when_it_is_read),
+        cmocka_unit_test(held_back_text_comes_when_no_stop_string_did),
         cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),
         cmocka_unit_test(cancel_queue_and_close_end_every_request_once),
         cmocka_unit_test(hooks_see_every_point_and_steer_only_their_request),

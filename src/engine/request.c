@@ -280,7 +280,8 @@ static void read_finish(td_request *request, td_event *event)
 {
     *event = (td_event){.kind = TD_EVENT_FINISHED, .text = "", .finish = request->finish, .status = request->status, .message = request->message,
                         .stop = request->finish == TD_FINISH_STOP ? request->reader.matched : -1, .queue_ms = request->queue_ms, .prompt_ms = request->prompt_ms, .decode_ms = request->decode_ms};
-    if (!request->read_finished && request->finish != TD_FINISH_STOP) td_stream_end(&request->reader, &event->text, &event->text_bytes);
+    bool cut = request->finish == TD_FINISH_STOP && request->reader.matched >= 0; /* what is held back lies behind the stop string */
+    if (!request->read_finished && !cut) td_stream_end(&request->reader, &event->text, &event->text_bytes);
     request->read_finished = true;
 }
 
