@@ -59,8 +59,8 @@ struct td_request {
     td_event last;
 };
 
-/* What the sampler made of one row of logits. */
-typedef struct { int32_t token; float logprob; int top_count; bool go_on, broken; td_logprob top[TD_LOGPROBS_MAX]; } td_sampled;
+/* What the sampler made of one row of logits. error: its grammar could not be followed; why: the sentence. */
+typedef struct { int32_t token; float logprob; int top_count; bool go_on, broken; td_status error; char why[256]; td_logprob top[TD_LOGPROBS_MAX]; } td_sampled;
 
 /* One request's rows in the running step. */
 typedef struct { td_request *request; int row, rows; int64_t position; } td_part;

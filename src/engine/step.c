@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -173,6 +174,19 @@ static bool all_finite(const float *logits, int vocab)
     return fine;
 }
 
+/* The caller's function changes a row's logits, or ends its request. */
+static void ask_caller(const td_request *request, float *logits, int vocab, td_sampled *result)
+{
+    const td_request_options *o = &request->options;
+    result->go_on = true;
+    if (!o->logits_fn) return;
+    td_constraint_take_error(); /* whatever this thread did before */
+    result->go_on = o->logits_fn(o->logits_user, request->tokens + request->prompt_count, (size_t)(request->count - request->prompt_count), logits, vocab);
+    if (result->go_on) return;
+    result->error = td_constraint_take_error();
+    if (result->error < 0) snprintf(result->why, sizeof result->why, "%s", td_error());
+}
+
 static void sample_task(void *arg, int task, int worker)
 {
     sample_run *run = arg;
@@ -189,7 +203,7 @@ static void sample_task(void *arg, int task, int worker)
     int32_t next = wanted->position + 1 < request->count ? request->tokens[wanted->position + 1] : -1;
     bool logprobs = o->logprobs > 0 && (wanted->samples || (o->prompt_logprobs && next >= 0));
     if (wanted->samples) {
-        result->go_on = !o->logits_fn || o->logits_fn(o->logits_user, request->tokens + request->prompt_count, (size_t)(request->count - request->prompt_count), logits, vocab);
+        ask_caller(request, logits, vocab, result);
         if (logprobs) memcpy(sampler->raw, logits, (size_t)vocab * sizeof(float));
         next = td_sample(sampler, o, request->tokens, request->prompt_count, request->count, logits);
         if (logprobs) logits = sampler->raw;
@@ -228,7 +242,7 @@ static void sample_rows(td_engine *engine, const wanted_row *wanted, int count, 
         if (request->broken && (wanted[i].samples || wanted[i].position + 1 == request->count)) {
             end_request(engine, request, TD_FINISH_ERROR, TD_E_FORMAT, td_error());
         } else if (wanted[i].samples && !run->results[i].go_on) {
-            end_request(engine, request, TD_FINISH_STOP, TD_OK, NULL);
+            end_request(engine, request, run->results[i].error < 0 ? TD_FINISH_ERROR : TD_FINISH_STOP, run->results[i].error, run->results[i].why);
         } else if (wanted[i].samples) {
             take_token(engine, request, run->results[i].token, run->results[i].logprob, run->results[i].top, run->results[i].top_count);
         } else if (request->options.prompt_logprobs && run->results[i].token >= 0 && wanted[i].position == request->produced) {

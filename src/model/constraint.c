@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "model/model.h"
 #include "text/grammar.h"
 
@@ -25,6 +26,8 @@ struct td_constraint {
     size_t seen;          /* tokens that the matcher went through */
     bool lost;            /* a token came that the grammar does not allow: nothing more is said */
 };
+
+static _Thread_local td_status mask_error; /* of this thread's last td_constraint_mask that ended with one */
 
 static td_status shared_vocab(td_model *model, const td_grammar_vocab **out)
 {
@@ -124,14 +127,34 @@ static bool see_token(td_constraint *c, int32_t token)
     return true;
 }
 
+td_status td_constraint_take_error(void)
+{
+    td_status status = mask_error;
+    mask_error = TD_OK;
+    return status;
+}
+
+/* Follows what was generated since the last call. */
+static bool follow(td_constraint *c, const int32_t *tokens, size_t count)
+{
+    if (c->lost) return false;
+    for (; c->seen < count && !c->lost; c->seen++) c->lost = !(c->mark_bytes ? see_token(c, tokens[c->seen]) : td_matcher_token(c->matcher, tokens[c->seen]));
+    if (c->lost) td_log(TD_LOG_WARN, "grammar", "token %zu of %zu is none that the grammar allows; its request ends there", c->seen, count);
+    return !c->lost;
+}
+
 bool td_constraint_mask(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
 {
     td_constraint *c = user;
-    for (; c->seen < count && !c->lost; c->seen++) c->lost = !(c->mark_bytes ? see_token(c, tokens[c->seen]) : td_matcher_token(c->matcher, tokens[c->seen]));
-    if (c->lost || c->place != HOLDS) return !c->lost;
+    if (!follow(c, tokens, count)) return false;
+    if (c->place != HOLDS) return true;
     bool line = c->fresh && c->line_feed >= 0 && c->line_feed < vocab_size && (count == 0 || tokens[count - 1] != c->line_feed);
     float feed = line ? logits[c->line_feed] : 0;
     int allowed = td_matcher_mask(c->matcher, logits, vocab_size);
+    if (allowed < 0) {
+        mask_error = allowed;
+        return false;
+    }
     if (line) logits[c->line_feed] = feed;
     return allowed > 0 || line;
 }
