@@ -150,9 +150,46 @@ static void a_mask_that_cannot_be_made_is_told(void **state)
     free(w);
 }
 
+/* Behind "a" there are more places than a matcher holds. */
+static void too_many_places(td_buffer *grammar)
+{
+    td_buffer_text(grammar, "root ::= \"a\" (\"b\"");
+    for (int i = 0; i < 5000; i++) td_buffer_format(grammar, " | \"b%d\"", i);
+    td_buffer_text(grammar, ")\n");
+}
+
+/* A grammar that cannot be followed is an error, not the end of a text. */
+static void a_request_whose_grammar_is_too_large_ends_with_an_error(void **state)
+{
+    (void)state;
+    td_model *model;
+    td_engine *engine;
+    td_constraint *c;
+    td_request *request;
+    td_event event;
+    td_buffer grammar = {0};
+    too_many_places(&grammar);
+    assert_ok(td_model_open(source_path("models/nano"), NULL, &model));
+    assert_ok(td_engine_open(model, &(td_engine_options){.threads = 2, .context_max = 256}, &engine));
+    assert_ok(td_constraint_open(model, "gbnf", grammar.data, grammar.bytes, &c));
+    td_request_options options = {.text = "Once", .text_bytes = 4, .max_tokens = 8, .logits_fn = td_constraint_mask, .logits_user = c};
+    assert_ok(td_request_submit(engine, &options, &request));
+    do assert_ok(td_request_next(request, 60000, &event));
+    while (event.kind != TD_EVENT_FINISHED);
+    assert_int_equal(event.finish, TD_FINISH_ERROR);
+    assert_int_equal(event.status, TD_E_UNSUPPORTED);
+    assert_non_null(strstr(event.message, "4096 stacks"));
+    td_request_free(request);
+    td_constraint_close(c);
+    td_engine_close(engine);
+    td_model_close(model);
+    td_buffer_free(&grammar);
+}
+
 int main(void)
 {
     td_log_level(TD_LOG_ERROR); /* requests that end early are meant here */
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_waiting_constraint_holds_inside_calls_only), cmocka_unit_test(a_mask_that_cannot_be_made_is_told)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_waiting_constraint_holds_inside_calls_only), cmocka_unit_test(a_mask_that_cannot_be_made_is_told),
+                                       cmocka_unit_test(a_request_whose_grammar_is_too_large_ends_with_an_error)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,9 @@
  */
 #include <math.h>
 
+#include <stdatomic.h>
+#include <unistd.h>
+
 #include "base/random.h"
 #include "support.h"
 
@@ -227,6 +230,27 @@ static void prefix_reuse_changes_nothing_but_the_work(void **state)
     td_model_close(model);
 }
 
+/* Pressure takes the end of a finished prefix first, so that its beginning is still found. */
+static void eviction_shortens_a_prefix_from_its_end(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = 256}); /* four pages */
+    int32_t kept[200], other[100];
+    random_ids(kept, 200, vocab, 90);
+    random_ids(other, 100, vocab, 91);
+    td_request_options options = {.tokens = kept, .tokens_count = 200, .max_tokens = 4, .ignore_eos = true};
+    outcome cold = generate(engine, options);
+    td_request_options pressure = {.tokens = other, .tokens_count = 100, .max_tokens = 4, .ignore_eos = true};
+    generate(engine, pressure); /* the free page and one of the three published ones */
+    outcome warm = generate(engine, options);
+    assert_int_equal(warm.end.cached_tokens, 128);
+    assert_memory_equal(warm.tokens, cold.tokens, 4 * sizeof(int32_t));
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
 static void preemption_loses_nothing(void **state)
 {
     (void)state;
@@ -255,6 +279,106 @@ static void preemption_loses_nothing(void **state)
         assert_int_equal(tight[i].count, 90);
         assert_memory_equal(tight[i].tokens, roomy[i].tokens, 90 * sizeof(int32_t));
     }
+    td_model_close(model);
+}
+
+typedef struct { td_event event; td_logprob top[3]; } heard;
+
+static int hear(td_request *request, heard *out, int room)
+{
+    td_event event;
+    int count = 0;
+    while (td_request_next(request, 60000, &event) == TD_OK && event.kind != TD_EVENT_FINISHED) {
+        if (event.kind != TD_EVENT_TOKEN) continue;
+        assert_true(count < room);
+        out[count].event = event;
+        memcpy(out[count++].top, event.top, (size_t)event.top_count * sizeof *event.top);
+    }
+    assert_int_equal(event.finish, TD_FINISH_LENGTH);
+    td_request_free(request);
+    return count;
+}
+
+/* A request that is read again says nothing twice: every echo and every token once, with the same log-probabilities. */
+static void preemption_repeats_no_echo(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    enum { REQUESTS = 4, PROMPT = 60, NEW = 90 };
+    static heard said[2][REQUESTS][PROMPT + NEW];
+    for (int run = 0; run < 2; run++) {
+        td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = run ? 256 : 8192, .prefill_chunk = 16});
+        td_request *requests[REQUESTS];
+        for (int i = 0; i < REQUESTS; i++) {
+            int32_t ids[PROMPT];
+            random_ids(ids, PROMPT, vocab, 60 + (uint64_t)i);
+            td_request_options options = {.tokens = ids, .tokens_count = PROMPT, .max_tokens = NEW, .ignore_eos = true, .temperature = 1.0f, .seed = (uint64_t)i, .logprobs = 3, .prompt_logprobs = true};
+            assert_ok(td_request_submit(engine, &options, &requests[i]));
+        }
+        for (int i = 0; i < REQUESTS; i++) assert_int_equal(hear(requests[i], said[run][i], PROMPT + NEW), PROMPT - 1 + NEW);
+        td_engine_stats stats;
+        td_engine_get_stats(engine, &stats);
+        assert_true(run ? stats.preemptions > 0 : stats.preemptions == 0);
+        td_engine_close(engine);
+    }
+    for (int i = 0; i < REQUESTS; i++)
+        for (int k = 0; k < PROMPT - 1 + NEW; k++) {
+            const heard *roomy = &said[0][i][k], *tight = &said[1][i][k];
+            assert_int_equal(tight->event.from_prompt, k < PROMPT - 1);
+            assert_int_equal(tight->event.token, roomy->event.token);
+            assert_int_equal(tight->event.top_count, 3);
+            assert_memory_equal(&tight->event.logprob, &roomy->event.logprob, sizeof(float));
+            assert_memory_equal(tight->top, roomy->top, sizeof tight->top);
+        }
+    td_model_close(model);
+}
+
+typedef struct { td_engine *engine; td_request *_Atomic victim; bool done; } canceller;
+
+/* Cancels the victim in the step in which somebody lost its pages: the victim, the youngest. */
+static bool cancel_the_preempted(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
+{
+    canceller *c = user;
+    td_engine_stats stats;
+    (void)tokens, (void)count, (void)logits, (void)vocab_size;
+    td_engine_get_stats(c->engine, &stats);
+    while (stats.preemptions > 0 && !c->done) /* submit returns any moment now, if it has not yet */
+        if (c->victim) td_request_cancel(c->victim), c->done = true;
+    return true;
+}
+
+static void a_preempted_request_can_be_cancelled(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3_moe");
+    int vocab = td_model_get_info(model)->vocab_size;
+    td_engine *engine = open_engine(model, (td_engine_options){.context_max = 256, .kv_tokens = 256, .no_prefix_reuse = true});
+    int32_t ids[2][100];
+    random_ids(ids[0], 100, vocab, 80);
+    random_ids(ids[1], 100, vocab, 81);
+    canceller cancel = {.engine = engine};
+    td_request_options elder = {.tokens = ids[0], .tokens_count = 100, .max_tokens = 150, .ignore_eos = true, .logits_fn = cancel_the_preempted, .logits_user = &cancel};
+    td_request_options younger = {.tokens = ids[1], .tokens_count = 100, .max_tokens = 120, .ignore_eos = true};
+    outcome alone = generate(engine, younger);
+    td_request *first, *second;
+    assert_ok(td_request_submit(engine, &elder, &first));
+    assert_ok(td_request_submit(engine, &younger, &second));
+    cancel.victim = second;
+    outcome cut = finish_request(second), whole = finish_request(first);
+    assert_true(cancel.done);
+    assert_int_equal(cut.end.finish, TD_FINISH_CANCELLED);
+    assert_true(cut.count > 0 && cut.count < 120);
+    assert_int_equal(cut.end.prompt_tokens, 100);
+    assert_int_equal(cut.end.generated_tokens, cut.count);
+    assert_memory_equal(cut.tokens, alone.tokens, cut.count * sizeof(int32_t));
+    assert_int_equal(whole.end.finish, TD_FINISH_LENGTH);
+    assert_int_equal(whole.count, 150);
+    td_engine_stats stats;
+    td_engine_get_stats(engine, &stats);
+    assert_int_equal(stats.kv_pages_used, 0);
+    assert_int_equal(stats.requests_running + stats.requests_waiting, 0);
+    td_engine_close(engine);
     td_model_close(model);
 }
 
@@ -339,6 +463,160 @@ static void logprobs_are_those_of_the_logits(void **state)
         assert_true(seen[i].top[0].logprob >= seen[i].top[1].logprob && seen[i].top[1].logprob >= seen[i].top[2].logprob);
     }
     free(logits);
+    td_engine_close(engine);
+    td_model_close(model);
+}
+
+enum { ORDINARY = 300 };
+
+/* The shipped model, but an ordinary token ends its generations, too. *folder is to be given to forget_folder. */
+static td_model *open_with_an_ordinary_end(char *folder)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    char from[200], to[300];
+    td_model *model;
+    strcpy(folder, "/tmp/tandem-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 4; i++) {
+        snprintf(from, sizeof from, "models/nano/%s", files[i]);
+        char *whole = realpath(source_path(from), NULL);
+        snprintf(to, sizeof to, "%s/%s", folder, files[i]);
+        assert_int_equal(symlink(whole, to), 0);
+        free(whole);
+    }
+    snprintf(to, sizeof to, "%s/generation_config.json", folder);
+    FILE *file = fopen(to, "w");
+    assert_non_null(file);
+    fprintf(file, "{\"eos_token_id\": [1, %d]}", ORDINARY);
+    fclose(file);
+    assert_ok(td_model_open(folder, NULL, &model));
+    return model;
+}
+
+static void forget_folder(const char *folder)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"};
+    char path[300];
+    for (int i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
+typedef struct { td_request *_Atomic request; atomic_bool over; char text[256]; td_event end; } listener;
+
+static void add_text(listener *r, const td_event *event)
+{
+    assert_true(strlen(r->text) + event->text_bytes < sizeof r->text);
+    strncat(r->text, event->text, event->text_bytes);
+    r->end = *event;
+}
+
+/* A reader that is told of a record has it before the decoding thread goes on. */
+static void read_at_once(void *user)
+{
+    listener *r = user;
+    td_event event = {0};
+    while (!r->request) {} /* submit returns any moment now */
+    while (td_request_next(r->request, 0, &event) == TD_OK) {
+        add_text(r, &event);
+        if (event.kind == TD_EVENT_FINISHED) break;
+    }
+    if (event.kind == TD_EVENT_FINISHED) r->over = true;
+}
+
+/* The text of a request that is read as early as possible, or only when it is over. */
+static listener read_request(td_engine *engine, td_request_options options, bool early)
+{
+    listener r = {0};
+    td_request *request;
+    td_engine_stats stats;
+    td_engine_get_stats(engine, &stats);
+    uint64_t before = stats.requests_finished;
+    if (early) options.notify = read_at_once, options.notify_user = &r;
+    assert_ok(td_request_submit(engine, &options, &request));
+    r.request = request;
+    while (early ? !r.over : stats.requests_finished == before) usleep(100), td_engine_get_stats(engine, &stats);
+    td_event event = {0};
+    while (!early && event.kind != TD_EVENT_FINISHED) {
+        assert_ok(td_request_next(request, 60000, &event));
+        add_text(&r, &event);
+    }
+    td_request_free(request);
+    return r;
+}
+
+static void the_text_of_an_end_does_not_depend_on_when_it_is_read(void **state)
+{
+    (void)state;
+    char folder[64], *spelt;
+    size_t bytes;
+    td_model *model = open_with_an_ordinary_end(folder);
+    td_engine *engine = open_engine(model, (td_engine_options){0});
+    assert_ok(td_detokenize(model, &(int32_t){ORDINARY}, 1, TD_TOKENIZE_SPECIAL, &spelt, &bytes));
+    assert_true(bytes > 0);
+    td_logit_bias only = {.token = ORDINARY, .bias = 1e6f};
+    td_request_options options = {.text = "Once", .text_bytes = 4, .max_tokens = 2, .logit_bias = &only, .logit_bias_count = 1};
+    for (int early = 0; early < 2; early++) {
+        options.keep_special = options.ignore_eos = false;
+        listener plain = read_request(engine, options, early);
+        assert_int_equal(plain.end.finish, TD_FINISH_EOS);
+        assert_string_equal(plain.text, "");
+        options.keep_special = true;
+        listener kept = read_request(engine, options, early);
+        assert_int_equal(kept.end.finish, TD_FINISH_EOS);
+        assert_string_equal(kept.text, spelt);
+        options.keep_special = false;
+        options.ignore_eos = true;
+        listener ignored = read_request(engine, options, early);
+        assert_int_equal(ignored.end.finish, TD_FINISH_LENGTH);
+        assert_int_equal(strlen(ignored.text), 2 * bytes);
+    }
+    td_free(spelt);
+    td_engine_close(engine);
+    td_model_close(model);
+    forget_folder(folder);
+}
+
+static bool until_twelve(void *user, const int32_t *tokens, size_t count, float *logits, int vocab_size)
+{
+    (void)user, (void)tokens, (void)logits, (void)vocab_size;
+    return count < 12;
+}
+
+/* What may be the beginning of a stop string is held back, but not lost when a grammar or the length ends the request. */
+static void held_back_text_comes_when_no_stop_string_did(void **state)
+{
+    (void)state;
+    td_model *model;
+    assert_ok(td_model_open(source_path("models/nano"), NULL, &model));
+    td_engine *engine = open_engine(model, (td_engine_options){0});
+    char stop[16];
+    const char *stops[1] = {stop};
+    td_request_options options = {.text = "Once upon a time", .text_bytes = 16, .max_tokens = 12, .ignore_eos = true};
+    listener plain = read_request(engine, options, false);
+    size_t length = strlen(plain.text);
+    assert_int_equal(plain.end.finish, TD_FINISH_LENGTH);
+    assert_true(length > 8);
+    snprintf(stop, sizeof stop, "%s\x01", plain.text + length - 1);
+    options.stop = stops;
+    options.stop_count = 1;
+    listener cut = read_request(engine, options, false);
+    assert_int_equal(cut.end.finish, TD_FINISH_LENGTH);
+    assert_string_equal(cut.text, plain.text);
+    options.logits_fn = until_twelve;
+    options.max_tokens = 40;
+    listener ended = read_request(engine, options, false);
+    assert_int_equal(ended.end.finish, TD_FINISH_STOP);
+    assert_int_equal(ended.end.stop, -1);
+    assert_string_equal(ended.text, plain.text);
+    snprintf(stop, sizeof stop, "%.3s", plain.text + length - 5);
+    listener stopped = read_request(engine, options, false);
+    assert_int_equal(stopped.end.finish, TD_FINISH_STOP);
+    assert_int_equal(stopped.end.stop, 0);
+    assert_int_equal(strlen(stopped.text), strstr(plain.text, stop) - plain.text);
+    assert_memory_equal(stopped.text, plain.text, strlen(stopped.text));
     td_engine_close(engine);
     td_model_close(model);
 }
@@ -477,9 +755,14 @@ int main(void)
         cmocka_unit_test(logits_do_not_depend_on_threads_chunks_or_micro_batches),
         cmocka_unit_test(decoding_equals_prefill_alone_and_in_any_batch),
         cmocka_unit_test(prefix_reuse_changes_nothing_but_the_work),
+        cmocka_unit_test(eviction_shortens_a_prefix_from_its_end),
         cmocka_unit_test(preemption_loses_nothing),
+        cmocka_unit_test(preemption_repeats_no_echo),
+        cmocka_unit_test(a_preempted_request_can_be_cancelled),
         cmocka_unit_test(sampling_is_reproducible_and_follows_its_options),
         cmocka_unit_test(logprobs_are_those_of_the_logits),
+        cmocka_unit_test(the_text_of_an_end_does_not_depend_on_when_it_is_read),
+        cmocka_unit_test(held_back_text_comes_when_no_stop_string_did),
         cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),
         cmocka_unit_test(cancel_queue_and_close_end_every_request_once),
         cmocka_unit_test(hooks_see_every_point_and_steer_only_their_request),

@@ -45,7 +45,7 @@ struct td_request {
     pthread_cond_t wake;
     td_record *records;           /* [shared] events so far; room for records_max */
     td_logprob *tops;             /* [records_max, logprobs] */
-    int64_t produced, records_max;
+    int64_t produced, records_max; /* produced: only the decoding thread writes it */
     int64_t progress;             /* [shared] prompt tokens read */
     bool finished;                /* [shared] no more records */
     td_finish finish;
@@ -59,8 +59,8 @@ struct td_request {
     td_event last;
 };
 
-/* What the sampler made of one row of logits. */
-typedef struct { int32_t token; float logprob; int top_count; bool go_on, broken; td_logprob top[TD_LOGPROBS_MAX]; } td_sampled;
+/* What the sampler made of one row of logits. error: its grammar could not be followed; why: the sentence. */
+typedef struct { int32_t token; float logprob; int top_count; bool go_on, broken; td_status error; char why[256]; td_logprob top[TD_LOGPROBS_MAX]; } td_sampled;
 
 /* One request's rows in the running step. */
 typedef struct { td_request *request; int row, rows; int64_t position; } td_part;
@@ -119,7 +119,9 @@ void td_unschedule(td_engine *engine, td_request *request);
 /* step.c: runs the scheduled rows through the model and hands tokens to their requests. An error (a lost link) ends the step's requests. */
 td_status td_step(td_engine *engine);
 
-/* request.c: what the decoding thread tells a request. */
+/* request.c: does this token end the request by itself? Asked by both sides: its text does not depend on who comes first. */
+bool td_request_ends_with(const td_request *request, int32_t token);
+/* What the decoding thread tells a request. */
 void td_request_produce(td_request *request, const td_record *record, const td_logprob *top);
 void td_request_progress(td_request *request, int64_t done);
 void td_request_finish(td_request *request, td_finish finish, td_status status, const char *message);

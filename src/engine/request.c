@@ -200,6 +200,11 @@ td_status td_engine_logits(td_engine *engine, const int32_t *tokens, size_t coun
     return status;
 }
 
+bool td_request_ends_with(const td_request *request, int32_t token)
+{
+    return !request->options.ignore_eos && td_model_is_end(request->engine->model, token);
+}
+
 /* ---- the decoding thread's side -------------------------------------------------------------------------------------------------------- */
 
 static void announce(td_request *request)
@@ -268,8 +273,7 @@ static void read_token(td_request *request, td_event *event)
     request->read_records++;
     if (record->from_prompt) return;
     request->read_generated++;
-    bool silent = !request->options.ignore_eos && request->finished && request->finish == TD_FINISH_EOS && request->read_records == request->produced;
-    if (silent && !request->options.keep_special) return;
+    if (td_request_ends_with(request, record->token) && !request->options.keep_special) return;
     td_stream_put(&request->reader, record->token, &event->text, &event->text_bytes);
 }
 
@@ -277,7 +281,8 @@ static void read_finish(td_request *request, td_event *event)
 {
     *event = (td_event){.kind = TD_EVENT_FINISHED, .text = "", .finish = request->finish, .status = request->status, .message = request->message,
                         .stop = request->finish == TD_FINISH_STOP ? request->reader.matched : -1, .queue_ms = request->queue_ms, .prompt_ms = request->prompt_ms, .decode_ms = request->decode_ms};
-    if (!request->read_finished && request->finish != TD_FINISH_STOP) td_stream_end(&request->reader, &event->text, &event->text_bytes);
+    bool cut = request->finish == TD_FINISH_STOP && request->reader.matched >= 0; /* what is held back lies behind the stop string */
+    if (!request->read_finished && !cut) td_stream_end(&request->reader, &event->text, &event->text_bytes);
     request->read_finished = true;
 }
 

@@ -39,9 +39,10 @@ static void take_queue(td_engine *engine)
     engine->waiting_last = last;
 }
 
+/* From the last to the first: what was released first is evicted first, and a prefix without its first page could not be found any more. */
 static void release_pages(td_engine *engine, td_request *request)
 {
-    for (int i = 0; i < request->page_count; i++) td_kv_release(engine->kv, request->pages[i]);
+    for (int i = request->page_count - 1; i >= 0; i--) td_kv_release(engine->kv, request->pages[i]);
     request->page_count = request->pages_published = 0;
     request->computed = 0;
     request->serial = 0;

@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -141,7 +142,7 @@ static void take_token(td_engine *engine, td_request *request, int32_t token, fl
     request->tokens[request->count++] = token;
     engine->tokens_taken++;
     int64_t generated = request->count - request->prompt_count;
-    bool ended = !o->ignore_eos && td_model_is_end(engine->model, token);
+    bool ended = td_request_ends_with(request, token);
     td_record record = {.token = token, .logprob = logprob, .top_count = (uint8_t)top_count};
     td_request_produce(request, &record, top);
     bool stopped = false;
@@ -173,6 +174,19 @@ static bool all_finite(const float *logits, int vocab)
     return fine;
 }
 
+/* The caller's function changes a row's logits, or ends its request. */
+static void ask_caller(const td_request *request, float *logits, int vocab, td_sampled *result)
+{
+    const td_request_options *o = &request->options;
+    result->go_on = true;
+    if (!o->logits_fn) return;
+    td_constraint_take_error(); /* whatever this thread did before */
+    result->go_on = o->logits_fn(o->logits_user, request->tokens + request->prompt_count, (size_t)(request->count - request->prompt_count), logits, vocab);
+    if (result->go_on) return;
+    result->error = td_constraint_take_error();
+    if (result->error < 0) snprintf(result->why, sizeof result->why, "%s", td_error());
+}
+
 static void sample_task(void *arg, int task, int worker)
 {
     sample_run *run = arg;
@@ -189,7 +203,7 @@ static void sample_task(void *arg, int task, int worker)
     int32_t next = wanted->position + 1 < request->count ? request->tokens[wanted->position + 1] : -1;
     bool logprobs = o->logprobs > 0 && (wanted->samples || (o->prompt_logprobs && next >= 0));
     if (wanted->samples) {
-        result->go_on = !o->logits_fn || o->logits_fn(o->logits_user, request->tokens + request->prompt_count, (size_t)(request->count - request->prompt_count), logits, vocab);
+        ask_caller(request, logits, vocab, result);
         if (logprobs) memcpy(sampler->raw, logits, (size_t)vocab * sizeof(float));
         next = td_sample(sampler, o, request->tokens, request->prompt_count, request->count, logits);
         if (logprobs) logits = sampler->raw;
@@ -228,10 +242,11 @@ static void sample_rows(td_engine *engine, const wanted_row *wanted, int count, 
         if (request->broken && (wanted[i].samples || wanted[i].position + 1 == request->count)) {
             end_request(engine, request, TD_FINISH_ERROR, TD_E_FORMAT, td_error());
         } else if (wanted[i].samples && !run->results[i].go_on) {
-            end_request(engine, request, TD_FINISH_STOP, TD_OK, NULL);
+            end_request(engine, request, run->results[i].error < 0 ? TD_FINISH_ERROR : TD_FINISH_STOP, run->results[i].error, run->results[i].why);
         } else if (wanted[i].samples) {
             take_token(engine, request, run->results[i].token, run->results[i].logprob, run->results[i].top, run->results[i].top_count);
-        } else if (request->options.prompt_logprobs && run->results[i].token >= 0) {
+        } else if (request->options.prompt_logprobs && run->results[i].token >= 0 && wanted[i].position == request->produced) {
+            /* with prompt_logprobs record p is what the row at position p predicts; rows read again after a preemption have theirs already */
             td_record record = {.token = run->results[i].token, .logprob = run->results[i].logprob, .from_prompt = true, .top_count = (uint8_t)run->results[i].top_count};
             td_request_produce(request, &record, run->results[i].top);
         }

@@ -27,6 +27,8 @@ struct td_constraint {
     bool lost;            /* a token came that the grammar does not allow, or no mask could be made: nothing more is said */
 };
 
+static _Thread_local td_status mask_error; /* of this thread's last td_constraint_mask that ended with one */
+
 static td_status shared_vocab(td_model *model, const td_grammar_vocab **out)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -125,6 +127,13 @@ static bool see_token(td_constraint *c, int32_t token)
     return true;
 }
 
+td_status td_constraint_take_error(void)
+{
+    td_status status = mask_error;
+    mask_error = TD_OK;
+    return status;
+}
+
 static bool see_tokens(td_constraint *c, const int32_t *tokens, size_t count)
 {
     for (; c->seen < count; c->seen++)
@@ -132,11 +141,12 @@ static bool see_tokens(td_constraint *c, const int32_t *tokens, size_t count)
     return true;
 }
 
-/* The request ends before its text is complete, once: whoever reads the answer sees only that it stopped. */
-static bool give_up(td_constraint *c, size_t count, const char *why)
+/* The request ends before its text is complete, once; td_error() says why. status: what it ends with; TD_OK: as it stands. */
+static bool give_up(td_constraint *c, size_t count, td_status status)
 {
-    td_log(TD_LOG_WARN, "model", "a constrained request ends behind token %zu, before its text is complete: %s", count, why);
+    td_log(TD_LOG_WARN, "model", "a constrained request ends behind token %zu, before its text is complete: %s", count, td_error());
     c->lost = true;
+    mask_error = status;
     return false;
 }
 
@@ -144,14 +154,14 @@ bool td_constraint_mask(void *user, const int32_t *tokens, size_t count, float *
 {
     td_constraint *c = user;
     if (c->lost) return false;
-    if (!see_tokens(c, tokens, count)) return give_up(c, count, td_error());
+    if (!see_tokens(c, tokens, count)) return give_up(c, count, TD_OK);
     if (c->place != HOLDS) return true;
     bool line = c->fresh && c->line_feed >= 0 && c->line_feed < vocab_size && (count == 0 || tokens[count - 1] != c->line_feed);
     float feed = line ? logits[c->line_feed] : 0;
     int allowed = td_matcher_mask(c->matcher, logits, vocab_size);
     if (line) logits[c->line_feed] = feed;
-    if (allowed < 0) return give_up(c, count, td_error());
-    if (allowed == 0 && !line && !td_matcher_complete(c->matcher)) return give_up(c, count, "grammar: no token of the vocabulary goes on");
+    if (allowed < 0) return give_up(c, count, allowed);
+    if (allowed == 0 && !line && !td_matcher_complete(c->matcher)) return give_up(c, count, td_fail(TD_E_UNSUPPORTED, "grammar: no token of the vocabulary goes on"));
     return allowed > 0 || line;
 }
 

@@ -98,4 +98,7 @@ bool td_model_is_end(const td_model *model, int32_t token);
  * all weights are finite and the activations overflowed. Returns TD_E_FORMAT. */
 td_status td_model_explain_nan(const td_model *model);
 
+/* The error that td_constraint_mask ended with on this thread since the last call here (td_error() has its sentence), or TD_OK: how an engine tells it from a complete grammar. */
+td_status td_constraint_take_error(void);
+
 #endif
