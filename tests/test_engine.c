@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/random.h"
+#include "engine/sampler.h"
 #include "support.h"
 
 static uint64_t seed = 20261;
@@ -423,6 +424,48 @@ static void sampling_is_reproducible_and_follows_its_options(void **state)
     td_model_close(model);
 }
 
+/* The penalties as they are defined: each token looks back over the whole window. */
+static void penalise_plainly(const td_request_options *o, const int32_t *tokens, int64_t prompt_count, int64_t count, float *logits)
+{
+    int64_t window = o->penalty_window == 0 ? 64 : o->penalty_window < 0 ? count : o->penalty_window, first = count > window ? count - window : 0;
+    for (int64_t i = first; i < count && o->repetition_penalty != 0 && o->repetition_penalty != 1; i++) {
+        bool seen = false;
+        for (int64_t j = first; j < i; j++) seen |= tokens[j] == tokens[i];
+        if (!seen) logits[tokens[i]] = logits[tokens[i]] > 0 ? logits[tokens[i]] / o->repetition_penalty : logits[tokens[i]] * o->repetition_penalty;
+    }
+    for (int64_t i = prompt_count; i < count && (o->presence_penalty != 0 || o->frequency_penalty != 0); i++) {
+        bool seen = false;
+        for (int64_t j = prompt_count; j < i; j++) seen |= tokens[j] == tokens[i];
+        logits[tokens[i]] -= o->frequency_penalty + (seen ? 0.0f : o->presence_penalty);
+    }
+}
+
+static void penalties_are_those_of_their_definition(void **state)
+{
+    (void)state;
+    enum { VOCAB = 96, TOKENS_MAX = 300, ROUNDS = 400 };
+    static td_candidate candidates[VOCAB];
+    td_sampler sampler = {.vocab = VOCAB, .candidates = candidates};
+    assert_ok(td_kernel_pick("ref", &sampler.kernel));
+    memset(candidates, 0xFF, sizeof candidates);
+    td_random dice = {.seed = seed + 12};
+    for (int round = 0; round < ROUNDS; round++) {
+        int32_t tokens[TOKENS_MAX];
+        float logits[VOCAB], plain[VOCAB];
+        int64_t count = 1 + (int64_t)(td_random_next_unit(&dice) * (TOKENS_MAX - 1)), prompt = (int64_t)(td_random_next_unit(&dice) * (double)count);
+        int distinct = 1 + (int)(td_random_next_unit(&dice) * (VOCAB - 1));
+        for (int64_t i = 0; i < count; i++) tokens[i] = (int32_t)(td_random_next_unit(&dice) * distinct);
+        for (int i = 0; i < VOCAB; i++) plain[i] = logits[i] = (float)(td_random_next_unit(&dice) * 20 - 10);
+        td_request_options o = {.penalty_window = round % 3 == 0 ? -1 : round % 3 == 1 ? 0 : 1 + (int)(td_random_next_unit(&dice) * TOKENS_MAX), .temperature = round % 2 ? 0.7f : 0.0f}; /* sampling leaves the marks in any state */
+        if (round % 4) o.repetition_penalty = 0.5f + (float)td_random_next_unit(&dice);
+        if (round % 5) o.presence_penalty = (float)td_random_next_unit(&dice) - 0.5f;
+        if (round % 7) o.frequency_penalty = (float)td_random_next_unit(&dice) - 0.5f;
+        td_sample(&sampler, &o, tokens, prompt, count, logits);
+        penalise_plainly(&o, tokens, prompt, count, plain);
+        assert_memory_equal(logits, plain, sizeof plain);
+    }
+}
+
 static void logprobs_are_those_of_the_logits(void **state)
 {
     (void)state;
@@ -760,6 +803,7 @@ int main(void)
         cmocka_unit_test(preemption_repeats_no_echo),
         cmocka_unit_test(a_preempted_request_can_be_cancelled),
         cmocka_unit_test(sampling_is_reproducible_and_follows_its_options),
+        cmocka_unit_test(penalties_are_those_of_their_definition),
         cmocka_unit_test(logprobs_are_those_of_the_logits),
         cmocka_unit_test(the_text_of_an_end_does_not_depend_on_when_it_is_read),
         cmocka_unit_test(held_back_text_comes_when_no_stop_string_did),

@@ -18,28 +18,32 @@ static void bias_and_clean(const td_request_options *o, float *logits, int vocab
     for (size_t i = 0; i < o->logit_bias_count; i++) logits[o->logit_bias[i].token] += o->logit_bias[i].bias;
 }
 
-/* Each distinct token of the window once. The window is short, so looking back is cheaper than a table. */
-static void repetition(const td_request_options *o, const int32_t *tokens, int64_t count, float *logits)
+/* Until they are filled, the candidates hold a mark for each token id: seen before in this window? Only the marks of the window's own tokens are touched. */
+static void forget_seen(td_candidate *marks, const int32_t *tokens, int64_t first, int64_t count)
+{
+    for (int64_t i = first; i < count; i++) marks[tokens[i]].id = 0;
+}
+
+static bool seen_before(td_candidate *marks, int32_t token) { return marks[token].id++ > 0; }
+
+/* Each distinct token of the window once. */
+static void repetition(const td_request_options *o, const int32_t *tokens, int64_t count, td_candidate *marks, float *logits)
 {
     if (o->repetition_penalty == 0.0f || o->repetition_penalty == 1.0f) return;
     int64_t window = o->penalty_window == 0 ? PENALTY_WINDOW_DEFAULT : o->penalty_window < 0 ? count : o->penalty_window;
     int64_t first = TD_MAX(count - window, (int64_t)0);
+    forget_seen(marks, tokens, first, count);
     for (int64_t i = first; i < count; i++) {
         float *logit = &logits[tokens[i]];
-        bool seen = false;
-        for (int64_t j = first; j < i && !seen; j++) seen = tokens[j] == tokens[i];
-        if (!seen) *logit = *logit > 0 ? *logit / o->repetition_penalty : *logit * o->repetition_penalty;
+        if (!seen_before(marks, tokens[i])) *logit = *logit > 0 ? *logit / o->repetition_penalty : *logit * o->repetition_penalty;
     }
 }
 
-static void presence_and_frequency(const td_request_options *o, const int32_t *tokens, int64_t first, int64_t count, float *logits)
+static void presence_and_frequency(const td_request_options *o, const int32_t *tokens, int64_t first, int64_t count, td_candidate *marks, float *logits)
 {
     if (o->presence_penalty == 0.0f && o->frequency_penalty == 0.0f) return;
-    for (int64_t i = first; i < count; i++) {
-        bool seen = false;
-        for (int64_t j = first; j < i && !seen; j++) seen = tokens[j] == tokens[i];
-        logits[tokens[i]] -= o->frequency_penalty + (seen ? 0.0f : o->presence_penalty);
-    }
+    forget_seen(marks, tokens, first, count);
+    for (int64_t i = first; i < count; i++) logits[tokens[i]] -= o->frequency_penalty + (seen_before(marks, tokens[i]) ? 0.0f : o->presence_penalty);
 }
 
 static int by_probability(const void *a, const void *b)
@@ -102,8 +106,8 @@ int32_t td_sample(td_sampler *sampler, const td_request_options *o, const int32_
 {
     int vocab = sampler->vocab;
     bias_and_clean(o, logits, vocab);
-    repetition(o, tokens, count, logits);
-    presence_and_frequency(o, tokens, prompt_count, count, logits);
+    repetition(o, tokens, count, sampler->candidates, logits);
+    presence_and_frequency(o, tokens, prompt_count, count, sampler->candidates, logits);
     int32_t best = (int32_t)sampler->kernel->argmax(logits, vocab);
     float highest = logits[best];
     if (o->temperature <= 0.0f || !isfinite(highest)) return best;
