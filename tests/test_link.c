@@ -315,6 +315,40 @@ static void computing_here_is_not_silence_there(void **state)
     close_stage(&s);
 }
 
+static stage *slow_join;
+static td_status join_late(td_transport *transport, int conn, const uint8_t *offer, size_t bytes)
+{
+    (void)transport, (void)conn, (void)offer, (void)bytes;
+    slow_join->world->now += 400 * MS;
+    return TD_OK;
+}
+
+/* Opening lanes takes longer than any silence, or this process stands still as soon as they are open: the worker stays. */
+static void a_worker_is_not_lost_while_it_becomes_ready(void **state)
+{
+    (void)state;
+    for (int after = 0; after < 2; after++) {
+        stage s;
+        open_stage(&s);
+        open_crew(&s, (td_crew_options){0});
+        td_transport_ops ops = *s.crew_node->base.ops;
+        if (!after) ops.join = join_late;
+        s.crew_node->base.ops = &ops;
+        slow_join = &s;
+        while (s.crew->peers[0].state != TD_PEER_READY) {
+            pass(&s, 1000);
+            if (s.crew->peers[0].state == TD_PEER_GREETING && !s.crew->due) s.crew_node->step = NULL; /* no step between ready and here */
+        }
+        if (after) s.world->now += 400 * MS;
+        td_crew_step(s.crew, true);
+        assert_int_equal(s.crew->peers[0].state, TD_PEER_READY);
+        s.crew_node->step = crew_life;
+        pass(&s, 1000 * MS);
+        assert_int_equal(s.crew->stats.workers_lost, 0);
+        close_stage(&s);
+    }
+}
+
 /* A worker hangs, and every step computes here for long: it is given up all the same, so that tickets stop asking it first. */
 static void one_that_hangs_is_noticed_between_computing(void **state)
 {
@@ -516,7 +550,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submit_may_not_ask_for_more_than_a_frame_holds), cmocka_unit_test(honest_submits_are_never_refused), cmocka_unit_test(serials_begin_again),
-        cmocka_unit_test(old_and_doubled_submits_are_passed_over), cmocka_unit_test(computing_here_is_not_silence_there), cmocka_unit_test(one_that_hangs_is_noticed_between_computing), cmocka_unit_test(one_far_worker_that_hangs_is_noticed),
+        cmocka_unit_test(old_and_doubled_submits_are_passed_over), cmocka_unit_test(computing_here_is_not_silence_there), cmocka_unit_test(a_worker_is_not_lost_while_it_becomes_ready), cmocka_unit_test(one_that_hangs_is_noticed_between_computing), cmocka_unit_test(one_far_worker_that_hangs_is_noticed),
         cmocka_unit_test(what_happens_makes_a_step_due), cmocka_unit_test(slow_is_not_lost_however_short_the_patience), cmocka_unit_test(time_in_which_this_process_stood_still_is_not_patience),
         cmocka_unit_test(parts_that_cannot_come_are_not_awaited), cmocka_unit_test(what_a_client_announces_is_bounded), cmocka_unit_test(strangers_make_room_at_a_worker),
         cmocka_unit_test(strangers_make_room_at_the_control_address),

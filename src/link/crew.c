@@ -20,6 +20,12 @@ enum { BIG_BUFFERS = 24, SMALL_BUFFERS = 96, SMALL_PAYLOAD = TD_HELLO_BYTES + TD
 #define PING_MIN (25 * MS)
 #define VISIT_MAX (30000 * MS)
 
+void td_crew_due(td_crew *crew)
+{
+    crew->due = true;
+    crew->wake = TD_MIN(crew->wake, td_crew_now(crew));
+}
+
 int64_t td_crew_now(const td_crew *crew) { return crew->options.transport->ops->now(crew->options.transport); }
 
 /* ---- who may get work ----------------------------------------------------------------------------------------------------------------- */
@@ -38,7 +44,7 @@ static void set_state(td_crew *crew, td_peer *peer, td_peer_state state)
 {
     peer->state = state;
     peer->since = td_crew_now(crew);
-    crew->due = true;
+    td_crew_due(crew);
     refresh_view(crew);
 }
 
@@ -205,7 +211,6 @@ static void take_hello(td_crew *crew, int index, const td_frame *frame)
     peer->serial = 0;
     peer->in_air = 0;
     peer->best_round = INT64_MAX;
-    peer->heard_at = td_crew_now(crew);
     peer->ping_at = 0;
     peer->why[0] = 0;
     if (hello.offer_bytes && crew->options.transport->ops->join(crew->options.transport, peer->conn, hello.offer, hello.offer_bytes) < 0) {
@@ -214,6 +219,7 @@ static void take_hello(td_crew *crew, int index, const td_frame *frame)
     }
     say_hello(crew, index); /* by the lanes already, so that nothing overtakes it */
     if (peer->state != TD_PEER_GREETING) return;
+    peer->heard_at = td_crew_now(crew); /* opening lanes takes its time: no silence of the worker */
     set_state(crew, peer, TD_PEER_READY);
     crew->epoch++;
     if (!same) td_placement_rebuild(&crew->placement, &crew->view);
@@ -514,7 +520,7 @@ int64_t td_crew_step(td_crew *crew, bool may_compute)
     rebalance(crew, now, &wake);
     crew->last_step = td_crew_now(crew);
     forgive_computing(crew, now, crew->last_step);
-    crew->wake = wake;
+    crew->wake = crew->due ? crew->last_step : wake;
     crew->in_step = false;
     return wake;
 }
@@ -535,7 +541,7 @@ td_status td_crew_add(td_crew *crew, const char *address)
     if (index >= 0) {
         if (!crew->peers[index].leave) return td_fail(TD_E_INVALID, "worker %s is on the list already", address);
         crew->peers[index].leave = false;
-        crew->due = true;
+        td_crew_due(crew);
         refresh_view(crew);
         return TD_OK;
     }
@@ -559,7 +565,7 @@ td_status td_crew_drain(td_crew *crew, const char *address)
         return td_fail(TD_E_INVALID, "worker %s cannot be drained: nobody else has expert %d of layer %d", address, expert, layer);
     }
     peer->leave = true;
-    crew->due = true;
+    td_crew_due(crew);
     if (peer->state != TD_PEER_READY && peer->state != TD_PEER_LEAVING) {
         if (peer->conn >= 0) crew->options.transport->ops->hang_up(crew->options.transport, peer->conn);
         forget_peer(crew, peer);

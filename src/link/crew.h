@@ -168,6 +168,7 @@ void td_crew_straggler(const td_crew *crew, int *peer, const char **cause, doubl
 /* ---- between the files of the crew ---------------------------------------------------------------------------------------------------- */
 
 int64_t td_crew_now(const td_crew *crew);
+void td_crew_due(td_crew *crew);                                         /* a step is wanted from now on, whatever the last one returned */
 /* flight.c */
 td_status td_tickets_reserve(td_crew *crew);
 void td_flights_lose(td_crew *crew, int peer);                           /* the peer's flights die */

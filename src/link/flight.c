@@ -221,7 +221,7 @@ static void recount(td_crew *crew, td_ticket *ticket)
 
 void td_flights_lose(td_crew *crew, int peer)
 {
-    crew->due = true;
+    td_crew_due(crew);
     for (int t = 0; t < TD_MICRO_BATCHES_MAX; t++) {
         td_ticket *ticket = &crew->tickets[t];
         if (ticket->state != TD_TICKET_OPEN) continue;
@@ -553,7 +553,7 @@ td_status td_crew_submit(td_crew *crew, const td_link_job *job)
         ticket->state = TD_TICKET_DONE;
         return TD_OK;
     }
-    crew->due = true;
+    td_crew_due(crew);
     cover(crew, ticket, ticket->opened_at);
     send_ready(crew, false);
     return TD_OK;

@@ -235,7 +235,7 @@ void sim_run(sim *w, int64_t until, const bool *stop)
         int64_t node_at = next ? TD_MAX(next->wake_at, w->now) : INT64_MAX, event_at = w->event_count ? w->events[0].at : INT64_MAX;
         int64_t at = TD_MIN(node_at, event_at);
         if (at > until) {
-            w->now = until;
+            w->now = TD_MAX(w->now, until); /* a node may have let time pass itself */
             return;
         }
         w->now = TD_MAX(w->now, at);
