@@ -125,7 +125,7 @@ static void logits_do_not_depend_on_threads_chunks_or_micro_batches(void **state
     (void)state;
     static const td_engine_options variants[] = {
         {.threads = 1}, {.threads = 2}, {.threads = 3, .prefill_chunk = 1}, {.threads = 1, .prefill_chunk = 7}, {.threads = 2, .prefill_chunk = 64}, {.prefill_chunk = 100, .micro_batches = 2},
-        {.micro_batches = 3}, {.micro_batches = 4, .prefill_chunk = 33}, {.kv_tokens = 512}, {.isa = "ref", .threads = 2},
+        {.micro_batches = 3}, {.micro_batches = 4, .prefill_chunk = 33}, {.kv_tokens = 512}, {.requests_max = 1}, {.requests_max = 1, .prefill_chunk = 5}, {.isa = "ref", .threads = 2},
     };
     static const char *const kv_types[] = {"f32", "bf16", "q8_0"};
     for (size_t s = 0; s < 4; s++)
@@ -155,6 +155,34 @@ static void logits_do_not_depend_on_threads_chunks_or_micro_batches(void **state
             free(other);
             td_model_close(model);
         }
+}
+
+/* An engine for one request reads the head as rarely for the logits of a prompt as one for many. */
+static void the_head_is_read_once_for_many_rows(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3");
+    size_t vocab = (size_t)td_model_get_info(model)->vocab_size;
+    int32_t ids[LENGTH];
+    double bytes[2];
+    random_ids(ids, LENGTH, (int)vocab, 21);
+    float *logits[2];
+    for (int i = 0; i < 2; i++) {
+        td_engine *engine = open_engine(model, (td_engine_options){.requests_max = i ? 64 : 1});
+        logits[i] = malloc(LENGTH * vocab * sizeof(float));
+        assert_ok(td_engine_logits(engine, ids, LENGTH, logits[i]));
+        td_engine_stats stats;
+        do td_engine_get_stats(engine, &stats); /* the last step is booked a moment after its request ended */
+        while (stats.prompt_tokens < LENGTH);
+        bytes[i] = stats.work[TD_WORK_HEAD].bytes;
+        td_engine_close(engine);
+    }
+    assert_true(bytes[0] > 0);
+    assert_true(bytes[0] == bytes[1]);
+    assert_memory_equal(logits[0], logits[1], LENGTH * vocab * sizeof(float));
+    free(logits[0]);
+    free(logits[1]);
+    td_model_close(model);
 }
 
 /* What a request decodes, alone, equals what prefill of the same tokens gives, and what it decodes among others. */
@@ -796,6 +824,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_match_references),
         cmocka_unit_test(logits_do_not_depend_on_threads_chunks_or_micro_batches),
+        cmocka_unit_test(the_head_is_read_once_for_many_rows),
         cmocka_unit_test(decoding_equals_prefill_alone_and_in_any_batch),
         cmocka_unit_test(prefix_reuse_changes_nothing_but_the_work),
         cmocka_unit_test(eviction_shortens_a_prefix_from_its_end),
