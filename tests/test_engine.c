@@ -773,6 +773,44 @@ static void cancel_queue_and_close_end_every_request_once(void **state)
     td_model_close(model);
 }
 
+/* ---- workers ------------------------------------------------------------------------------------------------------------------------- */
+
+/* Weights that happen to be here compute for absent workers only when the options say so. */
+static void the_fallback_is_there_when_it_is_asked_for(void **state)
+{
+    (void)state;
+    char secret[] = "/tmp/tandem-test-XXXXXX";
+    int fd = mkstemp(secret);
+    assert_true(fd >= 0 && write(fd, "0123456789abcdef", 16) == 16);
+    close(fd);
+    td_model *whole = open_reference("qwen3_moe"), *half;
+    char path[256];
+    snprintf(path, sizeof path, "%s", source_path("tests/data/reference/qwen3_moe"));
+    assert_ok(td_model_open(path, &(td_model_options){.attention_only = true}, &half));
+    td_engine *engine = NULL;
+    td_engine_options options = {.threads = 1, .context_max = 128, .ffn = "127.0.0.1:9", .secret_file = secret, .wait_for_workers_ms = 100}; /* nobody is there */
+    assert_int_equal(td_engine_open(whole, &options, &engine), TD_E_PEER);
+    options.ffn_fallback = true;
+    assert_int_equal(td_engine_open(half, &options, &engine), TD_E_INVALID);
+    assert_non_null(strstr(td_error(), "ffn_fallback"));
+    assert_null(engine);
+    assert_ok(td_engine_open(whole, &options, &engine));
+    int32_t ids[20];
+    random_ids(ids, 20, td_model_get_info(whole)->vocab_size, 30);
+    td_request_options ask = {.tokens = ids, .tokens_count = 20, .max_tokens = 10, .ignore_eos = true};
+    outcome away = generate(engine, ask);
+    td_engine_close(engine);
+    options.ffn = NULL;
+    assert_ok(td_engine_open(whole, &options, &engine));
+    outcome here = generate(engine, ask);
+    assert_int_equal(away.end.finish, TD_FINISH_LENGTH);
+    assert_memory_equal(away.tokens, here.tokens, 10 * sizeof(int32_t));
+    td_engine_close(engine);
+    td_model_close(half);
+    td_model_close(whole);
+    unlink(secret);
+}
+
 /* ---- hooks --------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct { unsigned seen; int64_t rows; int layer; float add; } probe;
@@ -838,6 +876,7 @@ int main(void)
         cmocka_unit_test(held_back_text_comes_when_no_stop_string_did),
         cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),
         cmocka_unit_test(cancel_queue_and_close_end_every_request_once),
+        cmocka_unit_test(the_fallback_is_there_when_it_is_asked_for),
         cmocka_unit_test(hooks_see_every_point_and_steer_only_their_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
