@@ -131,7 +131,7 @@ static void a_request_whose_grammar_is_too_large_ends_with_an_error(void **state
     while (event.kind != TD_EVENT_FINISHED);
     assert_int_equal(event.finish, TD_FINISH_ERROR);
     assert_int_equal(event.status, TD_E_UNSUPPORTED);
-    assert_non_null(strstr(event.message, "4096 states"));
+    assert_non_null(strstr(event.message, "4096"));
     assert_int_equal(event.generated_tokens, 0);
     td_request_free(request);
     td_constraint_close(c);
