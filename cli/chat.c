@@ -181,6 +181,7 @@ int verb_chat(int argc, char **argv)
     option_set set = {"tandem chat [MODEL] [options]", "Talks with a model in its own chat form. ^C stops an answer or forgets the line, /clear begins anew, ^D or /quit ends.", options, arguments, 0, 1};
     int count, status = options_parse(&set, argc, argv, &count);
     if (status >= 0) return status;
+    s.model.threads = s.engine.threads;
     s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;
     td_model *model = open_model(arguments[0], &s.model);
     td_engine *engine = NULL;

@@ -125,7 +125,7 @@ static void logits_do_not_depend_on_threads_chunks_or_micro_batches(void **state
     (void)state;
     static const td_engine_options variants[] = {
         {.threads = 1}, {.threads = 2}, {.threads = 3, .prefill_chunk = 1}, {.threads = 1, .prefill_chunk = 7}, {.threads = 2, .prefill_chunk = 64}, {.prefill_chunk = 100, .micro_batches = 2},
-        {.micro_batches = 3}, {.micro_batches = 4, .prefill_chunk = 33}, {.kv_tokens = 512}, {.isa = "ref", .threads = 2},
+        {.micro_batches = 3}, {.micro_batches = 4, .prefill_chunk = 33}, {.kv_tokens = 512}, {.requests_max = 1}, {.requests_max = 1, .prefill_chunk = 5}, {.isa = "ref", .threads = 2},
     };
     static const char *const kv_types[] = {"f32", "bf16", "q8_0"};
     for (size_t s = 0; s < 4; s++)
@@ -155,6 +155,34 @@ static void logits_do_not_depend_on_threads_chunks_or_micro_batches(void **state
             free(other);
             td_model_close(model);
         }
+}
+
+/* An engine for one request reads the head as rarely for the logits of a prompt as one for many. */
+static void the_head_is_read_once_for_many_rows(void **state)
+{
+    (void)state;
+    td_model *model = open_reference("qwen3");
+    size_t vocab = (size_t)td_model_get_info(model)->vocab_size;
+    int32_t ids[LENGTH];
+    double bytes[2];
+    random_ids(ids, LENGTH, (int)vocab, 21);
+    float *logits[2];
+    for (int i = 0; i < 2; i++) {
+        td_engine *engine = open_engine(model, (td_engine_options){.requests_max = i ? 64 : 1});
+        logits[i] = malloc(LENGTH * vocab * sizeof(float));
+        assert_ok(td_engine_logits(engine, ids, LENGTH, logits[i]));
+        td_engine_stats stats;
+        do td_engine_get_stats(engine, &stats); /* the last step is booked a moment after its request ended */
+        while (stats.prompt_tokens < LENGTH);
+        bytes[i] = stats.work[TD_WORK_HEAD].bytes;
+        td_engine_close(engine);
+    }
+    assert_true(bytes[0] > 0);
+    assert_true(bytes[0] == bytes[1]);
+    assert_memory_equal(logits[0], logits[1], LENGTH * vocab * sizeof(float));
+    free(logits[0]);
+    free(logits[1]);
+    td_model_close(model);
 }
 
 /* What a request decodes, alone, equals what prefill of the same tokens gives, and what it decodes among others. */
@@ -572,7 +600,7 @@ static void read_at_once(void *user)
 /* The text of a request that is read as early as possible, or only when it is over. */
 static listener read_request(td_engine *engine, td_request_options options, bool early)
 {
-    listener r = {0};
+    listener r = {.text = ""};
     td_request *request;
     td_engine_stats stats;
     td_engine_get_stats(engine, &stats);
@@ -745,6 +773,44 @@ static void cancel_queue_and_close_end_every_request_once(void **state)
     td_model_close(model);
 }
 
+/* ---- workers ------------------------------------------------------------------------------------------------------------------------- */
+
+/* Weights that happen to be here compute for absent workers only when the options say so. */
+static void the_fallback_is_there_when_it_is_asked_for(void **state)
+{
+    (void)state;
+    char secret[] = "/tmp/tandem-test-XXXXXX";
+    int fd = mkstemp(secret);
+    assert_true(fd >= 0 && write(fd, "0123456789abcdef", 16) == 16);
+    close(fd);
+    td_model *whole = open_reference("qwen3_moe"), *half;
+    char path[256];
+    snprintf(path, sizeof path, "%s", source_path("tests/data/reference/qwen3_moe"));
+    assert_ok(td_model_open(path, &(td_model_options){.attention_only = true}, &half));
+    td_engine *engine = NULL;
+    td_engine_options options = {.threads = 1, .context_max = 128, .ffn = "127.0.0.1:9", .secret_file = secret, .wait_for_workers_ms = 100}; /* nobody is there */
+    assert_int_equal(td_engine_open(whole, &options, &engine), TD_E_PEER);
+    options.ffn_fallback = true;
+    assert_int_equal(td_engine_open(half, &options, &engine), TD_E_INVALID);
+    assert_non_null(strstr(td_error(), "ffn_fallback"));
+    assert_null(engine);
+    assert_ok(td_engine_open(whole, &options, &engine));
+    int32_t ids[20];
+    random_ids(ids, 20, td_model_get_info(whole)->vocab_size, 30);
+    td_request_options ask = {.tokens = ids, .tokens_count = 20, .max_tokens = 10, .ignore_eos = true};
+    outcome away = generate(engine, ask);
+    td_engine_close(engine);
+    options.ffn = NULL;
+    assert_ok(td_engine_open(whole, &options, &engine));
+    outcome here = generate(engine, ask);
+    assert_int_equal(away.end.finish, TD_FINISH_LENGTH);
+    assert_memory_equal(away.tokens, here.tokens, 10 * sizeof(int32_t));
+    td_engine_close(engine);
+    td_model_close(half);
+    td_model_close(whole);
+    unlink(secret);
+}
+
 /* ---- hooks --------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct { unsigned seen; int64_t rows; int layer; float add; } probe;
@@ -796,6 +862,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_match_references),
         cmocka_unit_test(logits_do_not_depend_on_threads_chunks_or_micro_batches),
+        cmocka_unit_test(the_head_is_read_once_for_many_rows),
         cmocka_unit_test(decoding_equals_prefill_alone_and_in_any_batch),
         cmocka_unit_test(prefix_reuse_changes_nothing_but_the_work),
         cmocka_unit_test(eviction_shortens_a_prefix_from_its_end),
@@ -809,6 +876,7 @@ int main(void)
         cmocka_unit_test(held_back_text_comes_when_no_stop_string_did),
         cmocka_unit_test(wrong_requests_are_refused_in_a_sentence),
         cmocka_unit_test(cancel_queue_and_close_end_every_request_once),
+        cmocka_unit_test(the_fallback_is_there_when_it_is_asked_for),
         cmocka_unit_test(hooks_see_every_point_and_steer_only_their_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

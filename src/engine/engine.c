@@ -106,13 +106,13 @@ static td_status open_rooms(td_engine *engine)
     TD_TRY(td_kernel_pick(o->isa, &engine->kernel));
     TD_TRY(td_pool_open(o->threads, &engine->pool));
     engine->rows_max = o->prefill_chunk + o->requests_max;
-    engine->logit_rows_max = TD_MIN(o->requests_max, TD_LOGIT_ROWS_MAX);
+    engine->logit_rows_max = TD_MIN(engine->rows_max, TD_LOGIT_ROWS_MAX); /* also for one request: for the logits of a whole prompt the head is read once for all of these rows; what stays unused is never touched */
     TD_TRY(choose_pages(engine, kv_type, &pages));
     TD_TRY(td_kv_open(&engine->model->config, kv_type, pages, &engine->kv));
     if (o->kv_tokens && (double)td_kv_bytes(engine->kv) <= td_memory_bytes() * TOUCHED_SHARE) td_kv_touch(engine->kv);
     TD_TRY(td_attention_open(engine->model, engine->kernel, engine->pool, engine->kv, engine->rows_max, o->context_max, engine->logit_rows_max, &engine->attention));
     td_link_options link = {.model = engine->model, .kernel = engine->kernel, .pool = engine->pool, .rows_max = engine->rows_max, .ffn = o->ffn, .secret_file = o->secret_file,
-                            .wire = o->wire, .encrypt = o->encrypt, .wait_for_workers_ms = o->wait_for_workers_ms ? o->wait_for_workers_ms : 30000, .trace = o->trace, .control = o->control};
+                            .wire = o->wire, .encrypt = o->encrypt, .wait_for_workers_ms = o->wait_for_workers_ms ? o->wait_for_workers_ms : 30000, .fallback = o->ffn_fallback, .trace = o->trace, .control = o->control};
     TD_TRY(td_link_open(&link, &engine->link));
     td_pace_open(&engine->pace, o->micro_batches, o->ffn != NULL, engine->model->config.layers);
     return reserve(engine);

@@ -25,6 +25,7 @@ typedef struct {
     const char *secret_file, *wire;
     bool encrypt;
     int wait_for_workers_ms;
+    bool fallback;             /* compute here what no worker can; the model must have all FFN weights (TD_E_INVALID) */
     const char *trace;         /* timeline file, or NULL */
     const char *control;       /* "host:port" where add, drain and stats are taken (tandem workers), or NULL */
 } td_link_options;

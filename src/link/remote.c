@@ -330,7 +330,8 @@ static td_status open_rooms(remote_link *r, const td_link_options *o)
     td_crew_options crew = {.shape = &r->shape, .kernel = o->kernel, .rows_max = o->rows_max, .encrypt = o->encrypt, .patience = (int64_t)TD_MAX(o->wait_for_workers_ms, 1) * MS};
     TD_TRY(td_wire_mode_parse(o->wire, &crew.mode));
     TD_TRY(td_secret_load(o->secret_file, &crew.secret));
-    if (td_weights_here(o->model, layers, experts)) {
+    if (o->fallback && !td_weights_here(o->model, layers, experts)) return td_fail(TD_E_INVALID, "ffn_fallback: expected all FFN weights in this process, found a model opened without them");
+    if (o->fallback) {
         TD_TRY(td_ffn_open(o->model, o->kernel, o->pool, o->rows_max, &r->ffn));
         r->compute = td_compute_ffn(r->ffn);
         crew.local = &r->compute;
