@@ -600,7 +600,7 @@ static void read_at_once(void *user)
 /* The text of a request that is read as early as possible, or only when it is over. */
 static listener read_request(td_engine *engine, td_request_options options, bool early)
 {
-    listener r = {0};
+    listener r = {.text = ""};
     td_request *request;
     td_engine_stats stats;
     td_engine_get_stats(engine, &stats);
