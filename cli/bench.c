@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "measure.h"
 #include "options.h"
 #include "verbs.h"
@@ -108,6 +109,15 @@ static void print_work(const settings *s, const td_model_info *info, const limit
     if (s->json) printf("]");
 }
 
+/* Text as JSON; names are whatever a file or folder is called. */
+static void print_json_text(const char *text)
+{
+    td_buffer json = {0};
+    td_buffer_json(&json, text, strlen(text));
+    fputs(td_buffer_status(&json) == TD_OK ? json.data : "null", stdout);
+    td_buffer_free(&json);
+}
+
 static bool print_row(const settings *s, const td_model_info *info, const td_engine_stats *stats, const limits *l, const char *phase, int batch, int context, double rate, const timing *t, bool *first)
 {
     double bytes = 0, flops = 0, steps = !strcmp(phase, "decode") ? rate / batch : rate * share(t->steps, (double)t->tokens); /* a second */
@@ -116,9 +126,11 @@ static bool print_row(const settings *s, const td_model_info *info, const td_eng
     if (!predict(s, info, stats, phase, batch, context, &p)) return false;
     double peak = peak_of(info, l, TD_WORK_FFN);
     if (s->json) {
-        printf("%s\n  {\"model\":\"%s\",\"dtype\":\"%s\",\"phase\":\"%s\",\"batch\":%d,\"context\":%d,\"threads\":%d,\"isa\":\"%s\",\"tokens_per_s\":%.3f,\"bytes_per_step\":%.0f,\"gb_per_s\":%.3f,"
+        printf("%s\n  {\"model\":", *first ? "[" : ",");
+        print_json_text(info->name);
+        printf(",\"dtype\":\"%s\",\"phase\":\"%s\",\"batch\":%d,\"context\":%d,\"threads\":%d,\"isa\":\"%s\",\"tokens_per_s\":%.3f,\"bytes_per_step\":%.0f,\"gb_per_s\":%.3f,"
                "\"machine_gb_per_s\":%.3f,\"flops_per_step\":%.0f,\"gflop_per_s\":%.2f,\"machine_gflop_per_s\":%.1f",
-               *first ? "[" : ",", info->name, info->dtype, phase, batch, context, stats->threads, stats->isa, rate, bytes, bytes * steps * 1e-9, l->read_gbs, flops, flops * steps * 1e-9, peak);
+               info->dtype, phase, batch, context, stats->threads, stats->isa, rate, bytes, bytes * steps * 1e-9, l->read_gbs, flops, flops * steps * 1e-9, peak);
         if (s->predict) printf(",\"predicted\":%.3f,\"low\":%.3f,\"high\":%.3f", p.rate, p.low, p.high);
         print_work(s, info, l, t);
         printf("}");
@@ -156,7 +168,7 @@ static int run_table(const settings *s, const td_model *model, td_engine *engine
     for (int c = 0; c < context_count; c++)
         for (int b = 0; b < batch_count; b++) {
             for (int r = 0; r < s->repeat; r++) {
-                t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->tokens, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
+                t = time_decode(engine, info->vocab_size, batches[b], contexts[c], s->engine.prefill_chunk, s->tokens, 1000u * (uint64_t)(r + 1) + 31u * (uint64_t)b);
                 if (!t.fine) return EXIT_FAILED;
                 rates[r] = (double)t.tokens / t.seconds;
             }
@@ -199,9 +211,10 @@ int verb_bench(int argc, char **argv)
     int batch_most = 1, context_most = s.prefill;
     for (int i = 0; i < batch_count; i++) batch_most = batches[i] > batch_most ? batches[i] : batch_most;
     for (int i = 0; i < context_count; i++) context_most = contexts[i] > context_most ? contexts[i] : context_most;
+    int surplus = decode_surplus(batch_most, context_most, s.engine.prefill_chunk);
     s.engine.requests_max = batch_most;
-    s.engine.context_max = context_most + s.tokens + 64 + decode_surplus(batch_most, context_most);
-    s.engine.kv_tokens = (uint64_t)batch_most * (uint64_t)(context_most + s.tokens + 192 + decode_surplus(batch_most, context_most));
+    s.engine.context_max = context_most + s.tokens + 64 + surplus;
+    s.engine.kv_tokens = (uint64_t)batch_most * (uint64_t)(context_most + s.tokens + 192 + surplus);
     s.model.threads = s.engine.threads;
     s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;
     td_model *model = open_model(arguments[0], &s.model);

@@ -12,7 +12,7 @@
 #include "options.h"
 #include "verbs.h"
 
-enum { HISTORY_LINES = 1000 };
+enum { HISTORY_LINES = 1000, CONTEXT_DEFAULT_MAX = 32768 };
 
 typedef struct {
     const char *system;
@@ -184,6 +184,10 @@ int verb_chat(int argc, char **argv)
     s.model.threads = s.engine.threads;
     s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;
     td_model *model = open_model(arguments[0], &s.model);
+    if (model && !s.engine.context_max) { /* the engine's own default, said here to be named when it is full */
+        int most = td_model_get_info(model)->context_max;
+        s.engine.context_max = most < CONTEXT_DEFAULT_MAX ? most : CONTEXT_DEFAULT_MAX;
+    }
     td_engine *engine = NULL;
     status = EXIT_FAILED;
     if (model && !td_model_get_info(model)->has_chat_template) {

@@ -19,6 +19,8 @@
 #include "options.h"
 #include "verbs.h"
 
+enum { CHUNK_DEFAULT = 512 }; /* prefill_chunk 0 in td_engine_options */
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -48,11 +50,11 @@ static void take_work(timing *t, const td_engine_stats *before, const td_engine_
     }
 }
 
-int decode_surplus(int batch, int context) { return 3 + (int)((long long)batch * (context > 0 ? context : 1) / 512); }
+int decode_surplus(int batch, int context, int chunk) { return 3 + (int)((long long)batch * (context > 0 ? context : 1) / (chunk > 0 ? chunk : CHUNK_DEFAULT)); }
 
 /* The first request is the first to end: from the moment that the last one has its first token until then all of them decode together, and that is what is timed. So they ask for more tokens
  * than are timed, by the steps that reading all prompts takes. */
-timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed)
+timing time_decode(td_engine *engine, int vocab, int batch, int context, int chunk, int tokens, uint64_t seed)
 {
     timing result = {0};
     size_t prompt = context > 0 ? (size_t)context : 1;
@@ -66,7 +68,7 @@ timing time_decode(td_engine *engine, int vocab, int batch, int context, int tok
     td_engine_get_stats(engine, &submitted);
     for (; fine && started < batch; started++) {
         fill_prompt(ids, prompt, vocab, seed + (uint64_t)started);
-        td_request_options options = {.tokens = ids, .tokens_count = prompt, .max_tokens = tokens + decode_surplus(batch, context), .ignore_eos = true};
+        td_request_options options = {.tokens = ids, .tokens_count = prompt, .max_tokens = tokens + decode_surplus(batch, context, chunk), .ignore_eos = true};
         if (td_request_submit(engine, &options, &requests[started]) < 0) {
             failed();
             fine = false;
@@ -170,7 +172,7 @@ static bool time_engine(run *r, td_engine *engine, int vocab, const char *deploy
             read_s[i][pass] = t.seconds;
         }
         for (int i = 0; fine && i < DECODED; i++) {
-            timing t = time_decode(engine, vocab, decoded[i].batch, decoded[i].context, decoded[i].tokens, (uint64_t)(1000 * (i + 1)));
+            timing t = time_decode(engine, vocab, decoded[i].batch, decoded[i].context, 0, decoded[i].tokens, (uint64_t)(1000 * (i + 1)));
             fine = t.fine;
             rates[i][pass] = t.step_s > 0 ? decoded[i].batch / t.step_s : (double)t.tokens / t.seconds;
         }

@@ -13,10 +13,11 @@ typedef struct {
     td_work_sum work[TD_WORK_CLASSES];    /* what the engine did meanwhile, to a step */
 } timing;
 
-/* Times `tokens` steps of `batch` requests of `context` prompt tokens (at least 1; what lies in the cache is not read again) while all of them decode. Sentences about errors go to stderr. */
-timing time_decode(td_engine *engine, int vocab, int batch, int context, int tokens, uint64_t seed);
+/* Times `tokens` steps of `batch` requests of `context` prompt tokens (at least 1; what lies in the cache is not read again) while all of them decode. chunk: the engine's prefill_chunk.
+ * Sentences about errors go to stderr. */
+timing time_decode(td_engine *engine, int vocab, int batch, int context, int chunk, int tokens, uint64_t seed);
 /* Tokens that each of those requests asks for beyond `tokens`: room for them must be in the context. */
-int decode_surplus(int batch, int context);
+int decode_surplus(int batch, int context, int chunk);
 /* A prompt of `tokens`, until its first token. */
 timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed);
 

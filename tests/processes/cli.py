@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,40 @@ def chat_on_pipe():
     check("chat answers on a pipe, and /clear begins anew", talk.returncode == 0 and len(answers) >= 2 and answers[0] == answers[-1], talk)
 
 
+def full_context():
+    ask = lambda words: run("chat", "--temp", "0", input=("tell me " + "story " * words + "\n").encode())
+    long = re.search(r"at most (\d+) tokens \(the context\), found (\d+)", ask(3000).stderr.decode())
+    limit, found = (int(n) for n in long.groups())
+    tokens = found - int(re.search(r"found (\d+)", ask(2999).stderr.decode()).group(1))
+    full = ask(3000 - (found - limit) // tokens - 2)
+    check("chat says how long the context is that is full", full.returncode == 0 and f"the context of {limit} tokens is full" in full.stderr.decode(), full)
+
+
+def missing_workers():
+    with tempfile.TemporaryDirectory() as folder:
+        key, text = os.path.join(folder, "key"), os.path.join(folder, "text")
+        with open(key, "w") as file:
+            file.write("0123456789abcdef0123456789abcdef")
+        with open(text, "w") as file:
+            file.write("Once upon a time, there was a little girl named Lucy. " * 5)
+        nobody = ("--ffn", "127.0.0.1:9", "--secret-file", key, "--wait-for-workers", "100", "--json")
+        done = run("perplexity", "", text, *nobody)
+        check("perplexity without its workers ends with a sentence", done.returncode == 1 and b"127.0.0.1:9" in done.stderr and not done.stdout, done)
+        here, fallback = (json.loads(run("perplexity", "", text, *more).stdout) for more in (["--json"], [*nobody, "--ffn-fallback"]))
+        check("and with --ffn-fallback computes here", here["nll"] == fallback["nll"], (here, fallback))
+
+
+def odd_names():
+    with tempfile.TemporaryDirectory() as folder:
+        odd = os.path.join(folder, 'a "model"\\ of mine')
+        shutil.copytree("models/nano", odd)
+        rows = run("bench", odd, "-n", "2", "-r", "1", "--prefill", "8", "--json")
+        try:
+            check("bench --json is JSON whatever the model is called", all(row["model"] == os.path.basename(odd) for row in json.loads(rows.stdout)), rows)
+        except ValueError:
+            check("bench --json is JSON whatever the model is called", False, rows)
+
+
 def tools():
     doctor = json.loads(run("doctor", "--json").stdout)
     check("doctor --json", doctor["read_gb_per_s"] > 0 and doctor["cores"] >= 1, doctor)
@@ -127,6 +162,9 @@ def tools():
     check("and read the same weights in projections and head", all(one[c]["bytes_per_step"] == two[c]["bytes_per_step"] > 0 for c in ("projections", "head")), (one, two))
     check("a longer context is more attention, nothing else", deep["attention"]["bytes_per_step"] > 5 * one["attention"]["bytes_per_step"]
           and deep["head"]["flops_per_step"] == one["head"]["flops_per_step"], (one, deep))
+    small = json.loads(run("bench", "", "--batch", "1,2", "--context", "1024", "--prefill-chunk", "16", "--tokens", "40", "--prefill", "32", "-r", "1", "--json").stdout)
+    alone, pair = (next(w for w in row["work"] if w["class"] == "projections")["flops_per_step"] for row in small[1:])
+    check("small prompt chunks: rows are timed when all prompts are read", 1 < pair / alone < 4, small)
     check("shares of a row add up", all(abs(sum(w["bytes_per_step"] for w in row["work"]) - row["bytes_per_step"]) < 5 for row in rows), rows)
     with tempfile.NamedTemporaryFile("w") as file:
         file.write("Once upon a time, there was a little girl named Lucy. She lived in a small town. " * 20)
@@ -137,6 +175,6 @@ def tools():
 
 
 if __name__ == "__main__":
-    for part in (completions, planning, signals_and_pipes, start_up, chat_on_pipe, tools):
+    for part in (completions, planning, signals_and_pipes, start_up, chat_on_pipe, full_context, missing_workers, odd_names, tools):
         part()
     sys.exit(1 if failures else 0)
