@@ -5,6 +5,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/log.h"
 #include "options.h"
@@ -76,6 +79,15 @@ static int serve(run_state *run)
     return (run->status < 0 && run->status != TD_E_CANCELLED) || waited < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
+/* Large pieces (a grammar's tables are 9 MB a request) come from the system and go back to it when they are freed. Without a fixed limit glibc raises it to what was freed, keeps such pieces
+ * among the small ones, and a server's memory climbs with every new coincidence of requests. */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 int verb_serve(int argc, char **argv)
 {
     run_state run = {.serve.port = 8080, .model.layout = "auto"};
@@ -111,6 +123,7 @@ int verb_serve(int argc, char **argv)
     if (status >= 0 || (status = config_engine(config, &run.engine))) return status;
     td_log_level(quiet ? TD_LOG_WARN : TD_LOG_INFO);
     td_log_json(log_json);
+    give_memory_back();
     if (o->port == 0) o->port = -1;
     o->requests_max = run.engine.requests_max;
     o->context_max = run.engine.context_max;
