@@ -284,7 +284,7 @@ td_status td_constraint_open(td_model *model, const char *kind, const char *text
 /* Before its request: the constraint holds only behind each `mark` of the text, until its own text is complete (one line feed may come first); elsewhere everything is allowed. Marks inside
  * thinking do not count: from the beginning of the text (thinks: it is open already; may_think: when the text begins with <think>) up to </think>. mark: 1 to 31 bytes, copied. */
 td_status td_constraint_wait(td_constraint *constraint, const char *mark, bool may_think, bool thinks);
-/* A td_logits_fn whose user is the constraint: give both to one request. */
+/* A td_logits_fn whose user is the constraint: give both to one request. A grammar that can no longer be followed ends it with TD_FINISH_ERROR and TD_E_UNSUPPORTED. */
 bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, float *logits, int vocab_size);
 void td_constraint_close(td_constraint *constraint); /* after the request; NULL is allowed */
 
