@@ -215,8 +215,7 @@ int verb_bench(int argc, char **argv)
     s.engine.requests_max = batch_most;
     s.engine.context_max = context_most + s.tokens + 64 + surplus;
     s.engine.kv_tokens = (uint64_t)batch_most * (uint64_t)(context_most + s.tokens + 192 + surplus);
-    s.model.threads = s.engine.threads;
-    s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;
+    follow_engine(&s.model, &s.engine);
     td_model *model = open_model(arguments[0], &s.model);
     td_engine *engine = NULL;
     if (model && td_engine_open(model, &s.engine, &engine) < 0) failed();

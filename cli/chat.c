@@ -12,7 +12,7 @@
 #include "options.h"
 #include "verbs.h"
 
-enum { HISTORY_LINES = 1000, CONTEXT_DEFAULT_MAX = 32768 };
+enum { HISTORY_LINES = 1000 };
 
 typedef struct {
     const char *system;
@@ -181,12 +181,11 @@ int verb_chat(int argc, char **argv)
     option_set set = {"tandem chat [MODEL] [options]", "Talks with a model in its own chat form. ^C stops an answer or forgets the line, /clear begins anew, ^D or /quit ends.", options, arguments, 0, 1};
     int count, status = options_parse(&set, argc, argv, &count);
     if (status >= 0) return status;
-    s.model.threads = s.engine.threads;
-    s.model.attention_only = s.engine.ffn != NULL && !s.engine.ffn_fallback;
+    follow_engine(&s.model, &s.engine);
     td_model *model = open_model(arguments[0], &s.model);
     if (model && !s.engine.context_max) { /* the engine's own default, said here to be named when it is full */
         int most = td_model_get_info(model)->context_max;
-        s.engine.context_max = most < CONTEXT_DEFAULT_MAX ? most : CONTEXT_DEFAULT_MAX;
+        s.engine.context_max = most < TD_CONTEXT_DEFAULT_MAX ? most : TD_CONTEXT_DEFAULT_MAX;
     }
     td_engine *engine = NULL;
     status = EXIT_FAILED;

@@ -88,8 +88,7 @@ int verb_logits(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (!engine_options.kv_dtype) engine_options.kv_dtype = "f32"; /* the comparison is about the model, not about the cache's rounding */
-    model_options.threads = engine_options.threads;
-    model_options.attention_only = engine_options.ffn != NULL && !engine_options.ffn_fallback;
+    follow_engine(&model_options, &engine_options);
     td_model *model = open_model(arguments[0], &model_options);
     td_engine *engine = NULL;
     if (model && td_engine_open(model, &engine_options, &engine) < 0) failed();

@@ -132,6 +132,12 @@ td_progress writing_progress(void **user)
     return isatty(STDERR_FILENO) ? show_writing : NULL;
 }
 
+void follow_engine(td_model_options *model, const td_engine_options *engine)
+{
+    model->threads = engine->threads;
+    model->attention_only = engine->ffn != NULL && !engine->ffn_fallback;
+}
+
 td_model *open_model(const char *path, td_model_options *options)
 {
     static int last = -1;

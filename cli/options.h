@@ -51,7 +51,9 @@ int options_parse(const option_set *set, int argc, char **argv, int *count);
     {"--quant", NULL, OPTION_TEXT, &(model).quant, 0, 0, "TYPE", "quantise weights on load: q8_0, q4_0, q4_k, q5_k, q6_k, bf16"}, \
     {"--layout", NULL, OPTION_TEXT, &(model).layout, 0, 0, "HOW", "of integer weights: file (as they lie; run, logits), packed (laid out anew while loading: a copy, faster), auto (serve, chat, perplexity)"}
 
-/* Opens a model with a progress bar on stderr when that is a terminal; prints the error sentence. NULL on failure. attention_only when ffn workers are used. */
+/* A model for this engine: loaded by as many threads, without FFN weights when workers have them and no fallback is wanted. */
+void follow_engine(td_model_options *model, const td_engine_options *engine);
+/* Opens a model with a progress bar on stderr when that is a terminal; prints the error sentence. NULL on failure. */
 td_model *open_model(const char *path, td_model_options *options);
 
 /* --config FILE: fills what is still 0 or NULL from the planner's JSON; path NULL: nothing. Returns the exit status, after one sentence on stderr when it is not 0. config.c */

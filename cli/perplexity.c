@@ -79,8 +79,7 @@ int verb_perplexity(int argc, char **argv)
     option_set set = {"tandem perplexity MODEL FILE [options]", "Perplexity of a text file under a model. MODEL \"\" is the shipped one.", options, arguments, 2, 2};
     int count, status = options_parse(&set, argc, argv, &count);
     if (status >= 0) return status;
-    model_options.threads = engine_options.threads;
-    model_options.attention_only = engine_options.ffn != NULL && !engine_options.ffn_fallback;
+    follow_engine(&model_options, &engine_options);
     td_model *model = open_model(arguments[0], &model_options);
     td_engine *engine = NULL;
     if (model && td_engine_open(model, &engine_options, &engine) < 0) failed();

@@ -93,8 +93,7 @@ static int run_with(settings *s, const char *path)
     if (s->prompt_file && td_file_read(s->prompt_file, PROMPT_BYTES_MAX, &text, &bytes) < 0) return failed();
     s->request.text = s->prompt_file ? text : s->prompt;
     s->request.text_bytes = s->prompt_file ? bytes : strlen(s->prompt);
-    s->model.threads = s->engine.threads;
-    s->model.attention_only = s->engine.ffn != NULL && !s->engine.ffn_fallback;
+    follow_engine(&s->model, &s->engine);
     int64_t start = td_now_ns();
     int status = EXIT_FAILED;
     td_model *model = open_model(path, &s->model);

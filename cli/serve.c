@@ -38,7 +38,7 @@ static void *load(void *arg)
     run_state *run = arg;
     run->model.progress = td_server_progress;
     run->model.progress_user = run->server;
-    run->model.attention_only = run->engine.ffn != NULL && !run->engine.ffn_fallback;
+    follow_engine(&run->model, &run->engine);
     run->status = td_model_open(run->path, &run->model, &run->opened_model);
     if (run->status == TD_OK) run->status = td_engine_open(run->opened_model, &run->engine, &run->opened_engine);
     if (run->status == TD_OK) run->status = td_server_attach(run->server, run->opened_engine, run->opened_model);

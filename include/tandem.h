@@ -113,11 +113,13 @@ void td_free(void *memory);
 
 typedef struct td_engine td_engine;
 
+enum { TD_CONTEXT_DEFAULT_MAX = 32768 };
+
 typedef struct {
     int threads;            /* arithmetic threads; 0: one per usable core */
     int requests_max;       /* requests decoded together; 0: 64 */
     int queue_max;          /* requests waiting; more are refused with TD_E_FULL; 0: 1024 */
-    int context_max;        /* tokens per request; 0: the model's, at most 32768 */
+    int context_max;        /* tokens per request; 0: the model's, at most TD_CONTEXT_DEFAULT_MAX */
     uint64_t kv_tokens;     /* KV capacity over all requests, in tokens, its memory taken at once if that is at most a quarter of all; 0: chosen from free memory, at least one
                                full context, taken when written */
     const char *kv_dtype;   /* "bf16" (default), "f32", "q8_0" */

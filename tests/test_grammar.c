@@ -1,49 +1,18 @@
 /* test_grammar.c - constrained sampling: whatever is drawn from the allowed tokens is a text of the grammar, and what the mask says is what goes on. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/random.h"
-#include "text/grammar.h"
+#include "grammar_support.h"
 
-static td_tokenizer *tokenizer;
-static td_grammar_vocab *vocab;
 static td_random dice = {.seed = 9};
-
-static int open_all(void **state)
-{
-    (void)state;
-    const char *source = getenv("TD_SOURCE");
-    char path[4096], *json;
-    static const char config[] = "{\"eos_token\":\"<|endoftext|>\"}";
-    size_t bytes;
-    snprintf(path, sizeof path, "%s/tests/data/text/llama3.tokenizer.json", source ? source : ".");
-    if (td_file_read(path, 1 << 26, &json, &bytes) < 0 || td_tokenizer_from_json(json, bytes, config, sizeof config - 1, &tokenizer) < 0 || td_grammar_vocab_open(tokenizer, &vocab) < 0) return 1;
-    free(json);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    td_grammar_vocab_close(vocab);
-    td_tokenizer_close(tokenizer);
-    return 0;
-}
 
 /* Draws until the grammar ends, allowed tokens alike, ends of text and closing characters preferred after a while. NULL: no end was found. */
 static char *draw(const td_grammar *g, int most)
 {
     td_matcher *m;
     td_buffer text = {0};
-    int size = td_tokenizer_size(tokenizer);
     float *logits = malloc((size_t)size * sizeof *logits);
     if (td_matcher_open(g, vocab, &m) < 0) fail_msg("%s", td_error());
     for (int n = 0; n < most; n++) {

@@ -287,6 +287,15 @@ static void old_and_doubled_submits_are_passed_over(void **state)
     close_stage(&s);
 }
 
+/* The worker has every other expert; what is left is computed here. */
+static void open_half_stage(stage *s, const td_compute *local)
+{
+    open_stage(s);
+    for (int e = 0; e < EXPERTS; e += 2) s->worker->hello.experts[e >> 3] &= (uint8_t)~(1u << (e & 7)), s->worker->hello.preferred[e >> 3] &= (uint8_t)~(1u << (e & 7));
+    open_crew(s, (td_crew_options){.local = local});
+    pass(s, 100 * MS);
+}
+
 /* ---- who is lost --------------------------------------------------------------------------------------------------------------------------------- */
 
 /* The fallback computes for longer than any silence that is allowed: nobody is lost for what this process did not hear. */
@@ -294,11 +303,8 @@ static void computing_here_is_not_silence_there(void **state)
 {
     (void)state;
     stage s;
-    open_stage(&s);
-    for (int e = 0; e < EXPERTS; e += 2) s.worker->hello.experts[e >> 3] &= (uint8_t)~(1u << (e & 7)), s.worker->hello.preferred[e >> 3] &= (uint8_t)~(1u << (e & 7));
     td_compute local = {&s, toy_run, toy_slots};
-    open_crew(&s, (td_crew_options){.local = &local});
-    pass(&s, 100 * MS);
+    open_half_stage(&s, &local);
     while (s.crew->peers[0].heard_at <= (int64_t)s.crew->peers[0].asked || s.crew->peers[0].ping_at <= s.world->now + MS) pass(&s, MS); /* no ping is on its way */
     s.compute_ns = 3000 * MS;
     for (int i = 0; i < ROWS * TOP_K; i++) s.ids[i] = i % TOP_K * 2; /* none of the worker's */
@@ -354,11 +360,8 @@ static void one_that_hangs_is_noticed_between_computing(void **state)
 {
     (void)state;
     stage s;
-    open_stage(&s);
-    for (int e = 0; e < EXPERTS; e += 2) s.worker->hello.experts[e >> 3] &= (uint8_t)~(1u << (e & 7)), s.worker->hello.preferred[e >> 3] &= (uint8_t)~(1u << (e & 7));
     td_compute local = {&s, toy_run, toy_slots};
-    open_crew(&s, (td_crew_options){.local = &local});
-    pass(&s, 100 * MS);
+    open_half_stage(&s, &local);
     for (int i = 0; i < 60; i++) {
         if (i == 20) s.compute_ns = 400 * MS, s.worker_node->stopped = true; /* by now it is known how fast the worker was */
         submit(&s, 0, 2);

@@ -3,48 +3,17 @@
  * texts by chance with tables so small that they fill up at nearly every mask.
  */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
 
 #include "base/buffer.h"
-#include "base/file.h"
 #include "base/random.h"
 #include "text/grammar_parts.h"
+#include "grammar_support.h"
 
 /* roomy: never full here (at most 19,000 states, 100,000 nodes). tiny: each is short of one thing; 64 states are less than one mask needs of the widest grammar here. */
 static const td_matcher_limits roomy = {.states = 1 << 17, .nodes = 1 << 21, .held_bytes = 1 << 28};
 static const td_matcher_limits tiny[] = {{.states = 64, .nodes = 1 << 12, .held_bytes = 1 << 14}, {.states = 1 << 10, .nodes = 1 << 9, .held_bytes = 1 << 14}, {.states = 1 << 10, .nodes = 1 << 12, .held_bytes = 3000}};
 
-static td_tokenizer *tokenizer;
-static td_grammar_vocab *vocab;
-static int size;
 static td_random dice = {.seed = 17};
-
-static int open_all(void **state)
-{
-    (void)state;
-    const char *source = getenv("TD_SOURCE");
-    char path[4096], *json;
-    static const char config[] = "{\"eos_token\":\"<|endoftext|>\"}";
-    size_t bytes;
-    snprintf(path, sizeof path, "%s/tests/data/text/llama3.tokenizer.json", source ? source : ".");
-    if (td_file_read(path, 1 << 26, &json, &bytes) < 0 || td_tokenizer_from_json(json, bytes, config, sizeof config - 1, &tokenizer) < 0 || td_grammar_vocab_open(tokenizer, &vocab) < 0) return 1;
-    free(json);
-    size = td_tokenizer_size(tokenizer);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    td_grammar_vocab_close(vocab);
-    td_tokenizer_close(tokenizer);
-    return 0;
-}
 
 static td_matcher *matcher(const td_grammar *g, const td_matcher_limits *limits)
 {

@@ -135,6 +135,8 @@ static const char *const prefixes[] = {"model.", "model.language_model.", "langu
 const char *td_family_name(td_family family) { return (unsigned)family < TD_FAMILIES ? families[family].name : "?"; }
 const char *td_family_architecture(td_family family) { return (unsigned)family < TD_FAMILIES ? families[family].architecture : "?"; }
 
+bool td_family_is_v3(const char *type) { return !strcmp(type, "deepseek_v3") || !strcmp(type, "kimi_k2"); }
+
 td_family_defaults td_family_get_defaults(td_family family, bool v3, td_format format)
 {
     bool mfa = family == TD_FAMILY_STEP3;

@@ -59,7 +59,8 @@ typedef struct {
     int kv_heads, head_dim;                               /* 0: as many as query heads; hidden_size over heads */
     int first_dense, shared_experts, groups, groups_used; /* deepseek */
 } td_family_defaults;
-td_family_defaults td_family_get_defaults(td_family family, bool v3, td_format format); /* v3: deepseek_v3 and what copies it */
+bool td_family_is_v3(const char *model_type); /* deepseek_v3 and what copies it */
+td_family_defaults td_family_get_defaults(td_family family, bool v3, td_format format);
 
 const char *td_slot_name(td_slot slot);     /* "attn_norm", ... for messages and tables */
 td_slot_kind td_slot_get_kind(td_slot slot);

@@ -221,7 +221,7 @@ static void read_config(source *s, td_outline *o, const char *type)
     o->vocab = size_of(s, "vocab_size", 1, -1);
     o->heads = size_of(s, "num_attention_heads", 1, -1);
     o->d_ff = size_of(s, "intermediate_size", 1, -1);
-    o->v3 = !strcmp(type, "deepseek_v3") || !strcmp(type, "kimi_k2");
+    o->v3 = td_family_is_v3(type);
     td_family_defaults absent = td_family_get_defaults(o->family, o->v3, TD_FORMAT_SAFETENSORS);
     o->norm_eps = real_of(s, "rms_norm_eps", absent.norm_eps);
     o->tied = flag_of(s, "tie_word_embeddings", false);

@@ -15,7 +15,7 @@
 /* a KV cache of a given size is taken from the system at once if it is at most this share of memory */
 #define TOUCHED_SHARE 0.25
 
-enum { CONTEXT_DEFAULT_MAX = 32768, REQUESTS_DEFAULT = 64, QUEUE_DEFAULT = 1024, PREFILL_DEFAULT = 512, KV_TOKENS_DEFAULT = 65536 };
+enum { REQUESTS_DEFAULT = 64, QUEUE_DEFAULT = 1024, PREFILL_DEFAULT = 512, KV_TOKENS_DEFAULT = 65536 };
 
 /* ---- options ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -39,7 +39,7 @@ static td_status fill_defaults(const td_model *model, td_engine_options *o)
         td_log(TD_LOG_WARN, "engine", "context %d is longer than the %d the model was made for", o->context_max, model->config.context_max);
     if (!o->requests_max) o->requests_max = REQUESTS_DEFAULT;
     if (!o->queue_max) o->queue_max = QUEUE_DEFAULT;
-    if (!o->context_max) o->context_max = TD_MIN(model->config.context_max, CONTEXT_DEFAULT_MAX);
+    if (!o->context_max) o->context_max = TD_MIN(model->config.context_max, TD_CONTEXT_DEFAULT_MAX);
     if (!o->prefill_chunk) o->prefill_chunk = PREFILL_DEFAULT;
     return TD_OK;
 }

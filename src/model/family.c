@@ -35,11 +35,9 @@ static td_status refuse_variants(const td_source *source)
     return rotated == 1.0 ? TD_OK : td_source_wrong(source, "partial_rotary_factor", "1 (the other is not implemented)", "less");
 }
 
-bool td_source_is_v3(const td_source *source) { return !strcmp(source->architecture, "deepseek_v3") || !strcmp(source->architecture, "kimi_k2"); }
-
 td_family_defaults td_source_defaults(const td_source *source)
 {
-    return td_family_get_defaults(td_family_of(source->checkpoint, NULL), td_source_is_v3(source), td_checkpoint_format(source->checkpoint));
+    return td_family_get_defaults(td_family_of(source->checkpoint, NULL), td_family_is_v3(source->architecture), td_checkpoint_format(source->checkpoint));
 }
 
 td_status td_family_common(const td_source *source, td_config *c)

@@ -19,8 +19,6 @@ td_status td_family_pick(const td_source *source, const td_family_rules **out);
 
 /* What the source means by leaving a key out. */
 td_family_defaults td_source_defaults(const td_source *source);
-/* deepseek_v3 and what copies it, by config.json's model_type. */
-bool td_source_is_v3(const td_source *source);
 
 /* What most families have in common: layers, d_model, vocabulary, context, norm_eps, heads, dense width. */
 td_status td_family_common(const td_source *source, td_config *config);

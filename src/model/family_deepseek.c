@@ -41,7 +41,7 @@ static td_status configure_routing(const td_source *source, td_config *c, bool *
 {
     int shared, first, every, gating;
     double scale;
-    bool v3 = td_source_is_v3(source);
+    bool v3 = td_family_is_v3(source->architecture);
     td_family_defaults absent = td_source_defaults(source);
     const char *method, *scoring;
     TD_MAY(source, "n_routed_experts", "expert_count", 0, TD_EXPERTS_MAX, 0, &c->experts);

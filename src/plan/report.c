@@ -19,7 +19,7 @@ static void pools_json(const plan_pool *pools, int count, td_buffer *out)
 }
 
 /* What the engine and a worker take (include/tandem.h, cli/config.c). */
-enum { ENGINE_CONTEXT_DEFAULT = 32768, WORKER_CLIENTS_MAX = 64, WORKER_ROWS_MAX = 16384 };
+enum { WORKER_CLIENTS_MAX = 64, WORKER_ROWS_MAX = 16384 };
 
 static double attention_instances(const plan_deployment *d)
 {
@@ -31,7 +31,7 @@ static double attention_instances(const plan_deployment *d)
 /* The tokens of one request where the engine's own choice would refuse what was planned, else 0: it takes the model's context, at most 32768. */
 static double engine_context(const plan_model *m, double context)
 {
-    double own = m->context_max > 0 ? fmin(m->context_max, ENGINE_CONTEXT_DEFAULT) : ENGINE_CONTEXT_DEFAULT;
+    double own = m->context_max > 0 ? fmin(m->context_max, TD_CONTEXT_DEFAULT_MAX) : TD_CONTEXT_DEFAULT_MAX;
     return context > own ? ceil(context) : 0;
 }
 

@@ -180,7 +180,7 @@ td_status td_server_attach(td_server *server, td_engine *engine, td_model *model
     server->model = model;
     server->info = td_model_get_info(model);
     server->name = server->options.model_name ? server->options.model_name : server->info->name && *server->info->name ? server->info->name : "default";
-    int context = server->options.context_max ? server->options.context_max : 32768;
+    int context = server->options.context_max ? server->options.context_max : TD_CONTEXT_DEFAULT_MAX;
     server->context_max = server->info->context_max > 0 ? TD_MIN(context, server->info->context_max) : context;
     TD_TRY(td_splitter_prepare(server));
     td_server_phase loading = TD_SERVER_LOADING;

@@ -54,6 +54,17 @@ static bool starts_expression(const j_parser *p)
     return kind == T_NAME || kind == T_STRING || kind == T_INT || kind == T_FLOAT || is_op(p, "(") || is_op(p, "[") || is_op(p, "{");
 }
 
+td_status j_tuple(j_parser *p, td_status status, j_nodes *list, bool comma, size_t at, j_node **out)
+{
+    if (status == TD_OK && list->count == 1 && !comma) *out = list->items[0];
+    else if (status == TD_OK && (status = j_new_node(p, N_TUPLE, at, out)) == TD_OK) {
+        (*out)->count = list->count;
+        return j_keep(p, list, &(*out)->list);
+    }
+    free(list->items);
+    return status;
+}
+
 /* Behind "(": a bracketed expression or a tuple. */
 static td_status parse_bracketed(j_parser *p, j_node **out)
 {
@@ -69,13 +80,7 @@ static td_status parse_bracketed(j_parser *p, j_node **out)
         comma = true;
     }
     if (status == TD_OK) status = j_need_op(p, ")");
-    if (status == TD_OK && list.count == 1 && !comma) *out = list.items[0];
-    else if (status == TD_OK && (status = j_new_node(p, N_TUPLE, at, out)) == TD_OK) {
-        (*out)->count = list.count;
-        return j_keep(p, &list, &(*out)->list);
-    }
-    free(list.items);
-    return status;
+    return j_tuple(p, status, &list, comma, at, out);
 }
 
 static td_status parse_list(j_parser *p, size_t at, j_node **out)

@@ -40,6 +40,8 @@ td_status j_new_node(j_parser *p, j_node_kind kind, size_t at, j_node **out);   
 td_status j_add_node(j_nodes *list, j_node *node);                                  /* on errors the caller frees list->items */
 void *j_pool_copy(j_parser *p, const void *from, size_t bytes);                      /* in the pool; NULL: no memory */
 td_status j_keep(j_parser *p, j_nodes *list, j_node ***out);                        /* frees the list, also on errors */
+/* The end of a list between commas: one item without a comma is itself, else a tuple. status: of the list so far. Frees the list, also on errors. */
+td_status j_tuple(j_parser *p, td_status status, j_nodes *list, bool comma, size_t at, j_node **out);
 
 /* ---- the next token ---- */
 

@@ -58,13 +58,7 @@ static td_status parse_target(j_parser *p, bool attributes, j_node **out)
         status = j_add_node(&list, name);
     } while (status == TD_OK && take_op(p, ",") && (comma = true));
     if (status == TD_OK && bracket) status = j_need_op(p, ")");
-    if (status == TD_OK && list.count == 1 && !comma) *out = list.items[0];
-    else if (status == TD_OK && (status = j_new_node(p, N_TUPLE, at, out)) == TD_OK) {
-        (*out)->count = list.count;
-        return j_keep(p, &list, &(*out)->list);
-    }
-    free(list.items);
-    return status;
+    return j_tuple(p, status, &list, comma, at, out);
 }
 
 /* list: conditions, more: bodies; c: else. */
