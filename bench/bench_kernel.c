@@ -124,7 +124,7 @@ static void bench_product(const td_kernel *kernel, td_pool *pool, const td_machi
     double seconds = best_seconds(pool, product_task, &r, rows <= 48 ? SLICES : 1);
     double gbs = (double)row_bytes * (double)outs / seconds * 1e-9, gops = 2.0 * rows * (double)outs * K / seconds * 1e-9;
     double peak = kind == TD_ACT_F32 ? limits->f32_gflops : limits->int8_gops;
-    printf("%-4s %-6s rows %-4d %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", td_dtype_name(type), packed ? "packed" : "", rows, gbs, gbs / limits->read_gbs * 100, gops, gops / peak * 100);
+    printf("%-4s %-6s rows %-4d %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", td_dtype_name(type), packed ? "packed" : "", rows, gbs, gbs / limits->read.steady_gbs * 100, gops, gops / peak * 100);
     fflush(stdout);
     free(x), free(plain), free(scale);
 }
@@ -163,7 +163,7 @@ static void bench_attention(const td_kernel *kernel, td_pool *pool, const td_mac
     r.tasks = TD_MAX((int)TD_MIN(tasks, 1e8 / flop_each) * td_pool_threads(pool), td_pool_threads(pool)), r.tasks = TD_MIN(r.tasks, tasks);
     double seconds = best_seconds(pool, attention_task, &r, tasks / r.tasks), flop = flop_each * r.tasks;
     double gbs = (double)head_bytes * r.tasks / seconds * 1e-9, gflops = flop / seconds * 1e-9;
-    printf("attention %-22s %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", s->name, gbs, gbs / limits->read_gbs * 100, gflops, gflops / limits->f32_gflops * 100);
+    printf("attention %-22s %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", s->name, gbs, gbs / limits->read.steady_gbs * 100, gflops, gflops / limits->f32_gflops * 100);
     fflush(stdout);
     free(jobs), free(out), free(work), free(q), free(pointers), free(limit);
 }
@@ -197,7 +197,7 @@ int main(int argc, char **argv)
         td_machine_limits limits;
         if (table && strcmp(table, name) != 0) continue;
         if (td_kernel_limits(all[t], pool, &limits) < 0) return 1;
-        printf("\n%s (%s), %d thread(s): reads %.1f GB/s, f32 %.1f GFLOP/s, int8 %.1f Gop/s\n", name, all[t]->why, threads, limits.read_gbs, limits.f32_gflops, limits.int8_gops);
+        printf("\n%s (%s), %d thread(s): reads %.1f GB/s (%.1f at best), f32 %.1f GFLOP/s, int8 %.1f Gop/s\n", name, all[t]->why, threads, limits.read.steady_gbs, limits.read.best_gbs, limits.f32_gflops, limits.int8_gops);
         for (td_dtype type = TD_F32; type <= TD_Q6_K; type++) {
             if (!strstr(td_dtype_name(type), only)) continue;
             fill(type, data, BIG_BYTES / (int64_t)td_dtype_row_bytes(type, K), K);

@@ -159,9 +159,9 @@ typedef struct {
 td_status td_engine_open(td_model *model, const td_engine_options *options, td_engine **out);
 void td_engine_close(td_engine *engine); /* running requests end with TD_FINISH_CANCELLED; NULL is allowed */
 void td_engine_get_stats(td_engine *engine, td_engine_stats *out);
-/* How fast this machine can feed the engine's threads with the bytes that one token alone needs: from a buffer of that size (at least 64 MiB when it exceeds the
- * caches), read the way the kernels read. Takes about 0.1 s; the engine must be idle. */
-typedef struct { double read_gbs; bool from_cache; } td_bandwidth;
+/* How fast this machine can feed the engine's threads with the bytes that one token alone needs: from a buffer of that size (4 to 256 MiB), read the way the kernels read, over 0.1 s
+ * (read_gbs, what a token can count on) and in its best millisecond (best_gbs), in GB/s. Takes about 0.2 s; the engine must be idle. */
+typedef struct { double read_gbs, best_gbs; bool from_cache; } td_bandwidth;
 td_status td_measure_bandwidth(td_engine *engine, td_bandwidth *out);
 /* Who serves what, load and round trips, as a JSON object in malloc'd memory (td_free). */
 td_status td_engine_workers_json(td_engine *engine, char **out);

@@ -145,10 +145,14 @@ float td_expf(float x);
 /* Quantises one row of k elements into out (td_act_row_bytes bytes) as `kind` wants; TD_ACT_F32 does nothing (callers pass x itself). */
 void td_act_quantise(const td_kernel *kernel, td_act_kind kind, const float *x, int64_t k, void *out);
 
-/* Measured limits of this machine, for doctor and bench: read bandwidth over a buffer larger than the caches with `threads` threads, in GB/s, and the
- * peak of the multiply-add instructions the table's kernels use, in GFLOP/s (f32) and Gop/s (int8). Each takes about 0.3 s. */
-typedef struct { double read_gbs, f32_gflops, int8_gops; } td_machine_limits;
-struct td_pool;
+/* How fast the pool's threads read `bytes` bytes of their own memory (in huge pages where the system gives them) again and again for about `seconds`, in GB/s: over all that time, which
+ * is what a computation as long as that can count on, and in the best pass of at most 32 MiB (a millisecond or so), which other work did not disturb. TD_E_MEMORY. */
+typedef struct { double steady_gbs, best_gbs; } td_read_rate;
+td_status td_kernel_read_rate(const td_kernel *kernel, struct td_pool *pool, size_t bytes, double seconds, td_read_rate *out);
+
+/* Measured limits of this machine, for doctor and bench, with the pool's threads: reads from a buffer larger than the caches, and the best pass of the multiply-add instructions that
+ * the table's kernels use, in GFLOP/s (f32) and Gop/s (int8). Each takes about 0.3 s. */
+typedef struct { td_read_rate read; double f32_gflops, int8_gops; } td_machine_limits;
 td_status td_kernel_limits(const td_kernel *kernel, struct td_pool *pool, td_machine_limits *out);
 
 #endif

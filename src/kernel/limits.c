@@ -1,20 +1,19 @@
 /* limits.c - what this machine can do at most: read bandwidth and multiply-adds, measured with the threads of a pool. */
+#define _GNU_SOURCE
 #include "base/clock.h"
 #include "base/threads.h"
 #include "kernel/kernel.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { READ_BYTES = 256 << 20, SLICES = 8, TASKS_PER_THREAD = 8 };
+enum { READ_BYTES = 256 << 20, PASS_BYTES = 32 << 20, TASK_BYTES = 256 << 10 };
 static const double MEASURE_SECONDS = 0.3;
 
 typedef struct {
     const td_kernel *kernel;
     const char *data;
-    size_t bytes;      /* of one task */
-    uint64_t *sums;    /* [tasks] */
+    uint32_t *sums;    /* [tasks] */
     double (*peak)(int64_t, float *);
     int64_t rounds;
     double *done;      /* [tasks] */
@@ -24,31 +23,32 @@ static void read_task(void *arg, int task, int worker)
 {
     (void)worker;
     const work *w = arg;
-    w->sums[task] = w->kernel->read(w->data + (size_t)task * w->bytes, w->bytes);
+    w->sums[task] = w->kernel->read(w->data + (size_t)task * TASK_BYTES, TASK_BYTES);
 }
 
-static td_status measure_read(const td_kernel *kernel, td_pool *pool, double *gbs)
+td_status td_kernel_read_rate(const td_kernel *kernel, struct td_pool *pool, size_t bytes, double seconds, td_read_rate *out)
 {
-    int tasks = td_pool_threads(pool) * TASKS_PER_THREAD;
-    char *data = aligned_alloc(2 << 20, READ_BYTES);
-    uint64_t *sums = calloc((size_t)tasks, sizeof *sums);
-    if (!data || !sums) {
-        free(data), free(sums);
-        return td_fail(TD_E_MEMORY, "measuring the read bandwidth needs %d MiB", READ_BYTES >> 20);
+    bytes = TD_MAX((bytes + TASK_BYTES - 1) / TASK_BYTES, 1) * TASK_BYTES;
+    size_t pass = TD_MIN(bytes, (size_t)PASS_BYTES), passes = bytes / pass;
+    char *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return td_fail(TD_E_MEMORY, "measuring the read bandwidth needs %zu MiB", bytes >> 20);
+    madvise(data, bytes, MADV_HUGEPAGE);
+    memset(data, 1, bytes);
+    uint32_t sums[PASS_BYTES / TASK_BYTES];
+    work w = {.kernel = kernel, .data = data, .sums = sums};
+    double best = 0, all = 0, spent = 0;
+    for (size_t i = 0; i < passes || spent < seconds || i < 2; i++) { /* the first finds what memset left in the caches */
+        w.data = data + i % passes * pass;
+        int64_t start = td_now_ns();
+        td_pool_run(pool, (int)(pass / TASK_BYTES), read_task, &w);
+        double took = td_seconds_since(start);
+        if (i == 0) continue;
+        best = TD_MAX(best, (double)pass / took);
+        all += (double)pass;
+        spent += took;
     }
-    madvise(data, READ_BYTES, MADV_HUGEPAGE);
-    memset(data, 1, READ_BYTES);
-    work w = {.kernel = kernel, .bytes = READ_BYTES / SLICES / (size_t)tasks / TD_READ_BYTES * TD_READ_BYTES, .sums = sums};
-    double best = 0;
-    int64_t start = td_now_ns();
-    for (int slice = 0; slice < SLICES || td_seconds_since(start) < MEASURE_SECONDS; slice++) { /* short passes: some of them are not disturbed by other work */
-        w.data = data + (size_t)(slice % SLICES) * (READ_BYTES / SLICES);
-        int64_t pass = td_now_ns();
-        td_pool_run(pool, tasks, read_task, &w);
-        best = TD_MAX(best, (double)(w.bytes * (size_t)tasks) / td_seconds_since(pass) * 1e-9);
-    }
-    free(data), free(sums);
-    *gbs = best;
+    munmap(data, bytes);
+    *out = (td_read_rate){all / spent * 1e-9, best * 1e-9};
     return TD_OK;
 }
 
@@ -58,13 +58,13 @@ static void peak_task(void *arg, int task, int worker)
     const work *w = arg;
     float sink = 0.5f;
     w->done[task] = w->peak(w->rounds, &sink);
-    if (sink == 0.123f) w->sums[task]++;
+    if (sink == 0.123f) w->sums[0]++;
 }
 
 static double measure_peak(td_pool *pool, double (*peak)(int64_t, float *))
 {
     double done[TD_THREADS_MAX];
-    uint64_t sums[TD_THREADS_MAX] = {0};
+    uint32_t sums[1] = {0};
     int tasks = td_pool_threads(pool);
     work w = {.peak = peak, .rounds = 100000, .done = done, .sums = sums};
     double best = 0;
@@ -82,7 +82,7 @@ static double measure_peak(td_pool *pool, double (*peak)(int64_t, float *))
 td_status td_kernel_limits(const td_kernel *kernel, struct td_pool *pool, td_machine_limits *out)
 {
     td_machine_limits limits;
-    TD_TRY(measure_read(kernel, pool, &limits.read_gbs));
+    TD_TRY(td_kernel_read_rate(kernel, pool, READ_BYTES, MEASURE_SECONDS, &limits.read));
     limits.f32_gflops = measure_peak(pool, kernel->peak_f32);
     limits.int8_gops = measure_peak(pool, kernel->peak_int8);
     *out = limits;
