@@ -148,6 +148,7 @@ void td_act_quantise(const td_kernel *kernel, td_act_kind kind, const float *x, 
 /* How fast the pool's threads read `bytes` bytes of their own memory (in huge pages where the system gives them) again and again for about `seconds`, in GB/s: over all that time, which
  * is what a computation as long as that can count on, and in the best pass of at most 32 MiB (a millisecond or so), which other work did not disturb. TD_E_MEMORY. */
 typedef struct { double steady_gbs, best_gbs; } td_read_rate;
+struct td_pool;
 td_status td_kernel_read_rate(const td_kernel *kernel, struct td_pool *pool, size_t bytes, double seconds, td_read_rate *out);
 
 /* Measured limits of this machine, for doctor and bench, with the pool's threads: reads from a buffer larger than the caches, and the best pass of the multiply-add instructions that

@@ -77,18 +77,33 @@ static bool own_side(const td_place_of_name *to, struct sockaddr_storage *out)
     return good;
 }
 
-static bool listed(const char *list, const char *name)
+/* One more name for a list separated by commas, unless it is there already or does not fit. True: the list is longer now. */
+static bool list(char *names, size_t room, const char *name)
 {
-    size_t n = strlen(name);
-    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
-        if (strcspn(at, ",") == n && !strncmp(at, name, n)) return true;
-    return false;
+    size_t n = strlen(name), used = strlen(names);
+    for (const char *at = names; *at; at += strcspn(at, ","), at += *at == ',')
+        if (strcspn(at, ",") == n && !strncmp(at, name, n)) return false;
+    if (used + n + 2 > room) return false;
+    snprintf(names + used, room - used, "%s%s", used ? "," : "", name);
+    return true;
+}
+
+bool td_door_interface(const td_door *d, int index, char *names, size_t room)
+{
+    struct sockaddr_storage own;
+    socklen_t bytes = sizeof own;
+    struct ifaddrs *all = NULL;
+    bool longer = false;
+    if (d->places[index].fd < 0 || getsockname(d->places[index].fd, (struct sockaddr *)&own, &bytes) != 0 || getifaddrs(&all) != 0) return false;
+    for (struct ifaddrs *i = all; i; i = i->ifa_next)
+        if (same_host(i->ifa_addr, (struct sockaddr *)&own)) longer |= list(names, room, i->ifa_name);
+    freeifaddrs(all);
+    return longer;
 }
 
 void td_door_interfaces(const char *addresses, char *out, size_t room)
 {
     struct ifaddrs *all = NULL;
-    size_t n = 0;
     out[0] = 0;
     if (getifaddrs(&all) != 0) return;
     for (const char *at = addresses; *at; at += strcspn(at, ","), at += *at == ',') {
@@ -102,7 +117,7 @@ void td_door_interfaces(const char *addresses, char *out, size_t room)
             for (struct ifaddrs *i = all; i; i = i->ifa_next) {
                 if (!same_host(i->ifa_addr, (struct sockaddr *)&own)) continue;
                 found = one[0] != '*' && strncmp(one, "0.0.0.0:", 8) != 0 && strncmp(one, "[::]:", 5) != 0;
-                if (found && !listed(out, i->ifa_name) && n + strlen(i->ifa_name) + 2 < room) n += (size_t)snprintf(out + n, room - n, "%s%s", n ? "," : "", i->ifa_name);
+                if (found) list(out, room, i->ifa_name);
             }
         if (!found) { /* every interface, or one that nobody can name */
             out[0] = 0;

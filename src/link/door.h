@@ -41,5 +41,7 @@ bool td_door_look(td_door *door, int64_t ns);
 
 /* The interfaces by which these addresses ("host:port,...") are reached or listened on, as "eth0,lo"; empty: not known, or all. */
 void td_door_interfaces(const char *addresses, char *out, size_t room);
+/* Adds the interface that the connection of this place goes by to such a list. True: it was not there. */
+bool td_door_interface(const td_door *door, int place, char *names, size_t room);
 
 #endif

@@ -42,6 +42,7 @@ typedef enum { CONN_FREE, CONN_OPEN, CONN_BROKEN, CONN_LEAVING } conn_state;
 typedef struct {
     conn_state state;
     bool quiet;             /* hung up by us: no `closed` */
+    bool offered;           /* the other side knows the address of this UCX worker */
     int generation, sending;
     ucp_ep_h ep;            /* NULL: not joined, everything goes through the door */
     uint64_t number, theirs;/* what their messages must carry (its low bits are the slot); what ours must */
@@ -335,8 +336,26 @@ static void end_ucx(td_ucx *u)
     for (int i = 0; i < RECEIVES_MAX; i++) u->receives[i].used = false;
 }
 
-static td_status open_worker(td_ucx *u)
+/* Every connection that uses UCX, or will, ends. Not inside its callbacks. */
+static void start_again(td_ucx *u, const char *why)
 {
+    for (int i = 0; i < CONNS_MAX; i++) {
+        conn_slot *c = &u->conns[i];
+        if (!c->ep && !c->offered) continue;
+        end_endpoint(u, &c->ep);
+        give_up_sends(u, i);
+        break_conn(u, c, why);
+    }
+    end_ucx(u);
+}
+
+/* UCX, running, for the connection of this slot. One by an interface that UCX was not told of (a worker added on another network) has it started again with that, too. */
+static td_status open_worker(td_ucx *u, int slot)
+{
+    if (u->interfaces[0] && !has_rdma() && td_door_interface(u->door, slot, u->interfaces, sizeof u->interfaces) && u->worker && !getenv("UCX_NET_DEVICES")) {
+        td_log(TD_LOG_WARN, "link", "another network joins (%s): all connections by lanes begin again", u->interfaces);
+        start_again(u, "lanes begin again with another network");
+    }
     if (u->worker) return TD_OK;
     td_status status = start_ucx(u);
     if (status < 0) end_ucx(u);
@@ -386,10 +405,11 @@ static size_t ux_offer(td_transport *t, int conn, uint8_t *out, size_t room)
     conn_slot *c = conn_of(u, conn);
     ucp_address_t *address;
     size_t bytes;
-    if (!c || c->state != CONN_OPEN || open_worker(u) < 0) return 0;
+    if (!c || c->state != CONN_OPEN || open_worker(u, conn % CONNS_MAX) < 0) return 0;
     if (ucp_worker_get_address(u->worker, &address, &bytes) != UCS_OK) return 0;
     bool fits = OFFER_FRONT + bytes <= room;
     if (fits) {
+        c->offered = true;
         memcpy(out, &c->number, OFFER_FRONT);
         memcpy(out + OFFER_FRONT, address, bytes);
     } else {
@@ -405,7 +425,7 @@ static td_status ux_join(td_transport *t, int conn, const uint8_t *offer, size_t
     conn_slot *c = conn_of(u, conn);
     if (!c || c->state != CONN_OPEN) return td_fail(TD_E_PEER, "the connection is gone");
     if (c->ep || bytes <= OFFER_FRONT) return td_fail(TD_E_FORMAT, "expected one offer of lanes, found %s", c->ep ? "another" : "none");
-    TD_TRY(open_worker(u));
+    TD_TRY(open_worker(u, conn % CONNS_MAX));
     ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE, .address = (const ucp_address_t *)(offer + OFFER_FRONT),
                               .err_mode = UCP_ERR_HANDLING_MODE_PEER, .err_handler = {on_error, u}};
     ucp_ep_h ep;
@@ -436,14 +456,7 @@ static void check_probe(td_ucx *u)
 {
     if (++u->probe_looks < PROBE_LOOKS || td_now_ns() - u->probe_at < PROBE_NS) return;
     td_log(TD_LOG_WARN, "link", "nothing arrives by lanes, as after a process died with the queue of shared memory blocked: all connections begin again");
-    for (int i = 0; i < CONNS_MAX; i++) {
-        conn_slot *c = &u->conns[i];
-        if (!c->ep) continue;
-        end_endpoint(u, &c->ep);
-        give_up_sends(u, i);
-        break_conn(u, c, "the queue of shared memory was blocked");
-    }
-    end_ucx(u);
+    start_again(u, "the queue of shared memory was blocked");
 }
 
 /* Ends what was marked: outside UCX's callbacks. */

@@ -72,10 +72,31 @@ def one_host_is_enough_for_the_same_bytes():
         require(there.stdout == room.run(None).stdout, "other bytes over veth")
 
 
+def a_worker_on_another_network_joins():
+    """UCX is started for the networks that are known then, here only the host's own; another comes later, and soon has everything to do."""
+    with Hosts() as hosts, Room() as room:
+        first = room.worker(port=7401, host="127.0.0.1", prefix=on(hosts.a), env=TCP)
+        streams = room.streams([first], count=8, prefix=on(hosts.a), env=TCP)
+        time.sleep(0.5)
+        second = room.worker(port=7401, host="10.77.2.2", prefix=on(hosts.f[1]), env=TCP)
+        added = room.workers_verb(streams.control, "--add", second.address, prefix=on(hosts.a))
+        require(added.returncode == 0, added.stderr)
+        until, state = time.time() + 20, ""
+        while state != "ready" and time.time() < until:
+            time.sleep(0.1)
+            told = json.loads(room.workers_verb(streams.control, "--json", prefix=on(hosts.a)).stdout)
+            state = next(w["state"] for w in told["workers"] if w["address"] == second.address)
+        require(state == "ready", f"the worker on the second network is {state} after 20 s: {told}")
+        first.kill()
+        time.sleep(2)
+        result = streams.finish()
+        return f"{result['done']} requests, lost {result['workers']['workers_lost']} times"
+
+
 if __name__ == "__main__":
     probe = subprocess.run(["ip", "netns", "add", "tdprobe"], capture_output=True) if os.geteuid() == 0 else None
     if probe is None or probe.returncode != 0:
         print("skipped: needs root and ip netns")
         sys.exit(77)
     ip("netns", "del", "tdprobe")
-    main([a_pulled_cable_is_noticed_and_mended, one_host_is_enough_for_the_same_bytes])
+    main([a_pulled_cable_is_noticed_and_mended, one_host_is_enough_for_the_same_bytes, a_worker_on_another_network_joins])
