@@ -1,9 +1,11 @@
-/* clock.h - monotonic time. */
+/* clock.h - monotonic time, in nanoseconds. */
 #ifndef TD_BASE_CLOCK_H
 #define TD_BASE_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
+
+#define TD_MS ((int64_t)1000000)
 
 static inline int64_t td_now_ns(void)
 {

@@ -176,6 +176,21 @@ void td_flights_answer(td_crew *crew, int peer, const td_frame *frame);
 void td_flights_missing(td_crew *crew, int peer, uint64_t ping_stamp);   /* the worker says that it has nothing of ours: what was sent before the ping is lost */
 void td_flights_step(td_crew *crew, bool may_compute, int64_t *wake);
 /* crew.c */
+#define TD_HANDSHAKE_TIME (3000 * TD_MS)                                 /* how long one may last */
+void td_crew_refresh(td_crew *crew);                                     /* the view: who may get work */
 bool td_crew_send(td_crew *crew, int peer, td_outbox *box, uint8_t *room, const td_frame *frame);
+bool td_crew_send_plain(td_crew *crew, int conn, const uint8_t *data, size_t bytes); /* frames of the handshake: finished already and not sealed */
+/* peer.c */
+void td_peer_set(td_crew *crew, td_peer *peer, td_peer_state state);
+void td_peer_take(td_crew *crew, int peer, const uint8_t *data, size_t bytes);
+void td_peer_tend(td_crew *crew, int peer, int64_t now, int64_t *wake);
+void td_peer_lose(td_crew *crew, int peer, bool hang_up, const char *why); /* its open flights die; unless it was told to leave it is tried again */
+void td_peer_forget(td_crew *crew, td_peer *peer);                       /* its place is free */
+void td_peer_goodbye(td_crew *crew, int peer);
+/* visitor.c */
+void td_visit_begin(td_crew *crew, int conn, const char *name);
+void td_visit_frame(td_crew *crew, td_visitor *visitor, const uint8_t *data, size_t bytes);
+void td_visit_end(td_crew *crew, td_visitor *visitor, bool hang_up);
+void td_visits_tend(td_crew *crew, int64_t now);
 
 #endif

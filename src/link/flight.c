@@ -7,10 +7,9 @@
 #include "base/log.h"
 #include "link/crew.h"
 
-#define MS ((int64_t)1000000)
-#define SHUN_MIN (50 * MS)
-#define SHUN_MAX (2000 * MS)
-#define TICKET_MIN (240000 * MS)    /* a ticket that somebody works on may take this long, however short the patience with nobody */
+#define SHUN_MIN (50 * TD_MS)
+#define SHUN_MAX (2000 * TD_MS)
+#define TICKET_MIN (240000 * TD_MS)    /* a ticket that somebody works on may take this long, however short the patience with nobody */
 
 td_status td_tickets_reserve(td_crew *crew)
 {
@@ -201,8 +200,8 @@ static void cover(td_crew *crew, td_ticket *ticket, int64_t now)
     if (!ticket->stuck_at) ticket->stuck_at = now ? now : 1;
     if (now - ticket->stuck_at < crew->options.patience) return;
     char why[256];
-    if (s.nobody_expert == crew->shape.experts) snprintf(why, sizeof why, "nobody has layer %d; waited %lld ms for a worker to come back", ticket->job.layer, (long long)(crew->options.patience / MS));
-    else snprintf(why, sizeof why, "nobody has expert %d of layer %d; waited %lld ms for a worker to come back", s.nobody_expert, ticket->job.layer, (long long)(crew->options.patience / MS));
+    if (s.nobody_expert == crew->shape.experts) snprintf(why, sizeof why, "nobody has layer %d; waited %lld ms for a worker to come back", ticket->job.layer, (long long)(crew->options.patience / TD_MS));
+    else snprintf(why, sizeof why, "nobody has expert %d of layer %d; waited %lld ms for a worker to come back", s.nobody_expert, ticket->job.layer, (long long)(crew->options.patience / TD_MS));
     fail_ticket(crew, ticket, why);
 }
 
@@ -309,7 +308,7 @@ static void count_answer(td_crew *crew, int index, const td_frame *frame, td_tic
     td_peer *peer = &crew->peers[index];
     if (frame->payload_bytes < TD_ANSWER_INFO || frame->layer >= crew->shape.layers || frame->rows == 0) return;
     int64_t now = td_crew_now(crew), sent_at = (int64_t)td_get64(frame->payload + 24), total = now - sent_at;
-    if (total <= 0 || total > 600000 * MS) return;
+    if (total <= 0 || total > 600000 * TD_MS) return;
     int64_t received = (int64_t)td_get64(frame->payload) - peer->offset;
     int64_t queue = (int64_t)td_get32(frame->payload + 8) * 1000, compute = (int64_t)td_get32(frame->payload + 12) * 1000;
     int64_t wire = TD_MAX(total - queue - compute, 0), out = TD_MIN(TD_MAX(received - sent_at, 0), wire), back = wire - out;
@@ -408,7 +407,7 @@ static double expected_ns(const td_crew *crew, int rows)
         double expected = peer->base + (rows > 16 || peer->base == 0 ? peer->per_row * rows : 0);
         if (expected > 0 && (best == 0 || expected < best)) best = expected;
     }
-    return best > 0 ? best : 250.0 * (double)MS;
+    return best > 0 ? best : 250.0 * (double)TD_MS;
 }
 
 /* False: no buffer, try later. */

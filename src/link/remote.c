@@ -20,9 +20,8 @@
 #include "link/ops.h"
 
 #define US ((int64_t)1000)
-#define MS ((int64_t)1000000)
 #define SPIN_NS (50 * US)      /* how long wait looks before it sleeps: a few times a small answer's journey over shared memory */
-#define REST_MAX (2 * MS)      /* others may need the crew */
+#define REST_MAX (2 * TD_MS)      /* others may need the crew */
 
 typedef struct {
     td_link base;
@@ -142,14 +141,14 @@ static bool tickets_open(const remote_link *r)
 static void *help(void *arg)
 {
     remote_link *r = arg;
-    int64_t pause = 20 * MS;
+    int64_t pause = 20 * TD_MS;
     while (!atomic_load(&r->closing)) {
         struct timespec sleep = {.tv_nsec = pause};
         nanosleep(&sleep, NULL);
         if (!try_own(r)) continue; /* the decoding thread is at it */
         while (look(r)) {}
         td_crew_step(r->crew, false);
-        pause = tickets_open(r) ? MS / 2 : 20 * MS;
+        pause = tickets_open(r) ? TD_MS / 2 : 20 * TD_MS;
         release(r);
     }
     return NULL;
@@ -313,21 +312,21 @@ static td_status await_workers(remote_link *r, int64_t patience)
         TD_TRY(td_crew_refusal(r->crew));
         td_status covered = td_crew_covered(r->crew);
         if (td_crew_all_ready(r->crew)) return covered;
-        if (covered == TD_OK && now - start > TD_MIN(patience, 3000 * MS)) {
+        if (covered == TD_OK && now - start > TD_MIN(patience, 3000 * TD_MS)) {
             td_link_stats stats = {0};
             td_crew_stats(r->crew, &stats);
             td_log(TD_LOG_WARN, "link", "going on with %d of %d workers: %s", stats.workers_ready, stats.workers, stats.degraded_reason);
             return TD_OK;
         }
         if (now - start > patience) return covered;
-        r->transport->ops->rest(r->transport, TD_MAX(TD_MIN(wake - now, 5 * MS), 0));
+        r->transport->ops->rest(r->transport, TD_MAX(TD_MIN(wake - now, 5 * TD_MS), 0));
     }
 }
 
 static td_status open_rooms(remote_link *r, const td_link_options *o)
 {
     uint8_t layers[64], experts[512];
-    td_crew_options crew = {.shape = &r->shape, .kernel = o->kernel, .rows_max = o->rows_max, .encrypt = o->encrypt, .patience = (int64_t)TD_MAX(o->wait_for_workers_ms, 1) * MS};
+    td_crew_options crew = {.shape = &r->shape, .kernel = o->kernel, .rows_max = o->rows_max, .encrypt = o->encrypt, .patience = (int64_t)TD_MAX(o->wait_for_workers_ms, 1) * TD_MS};
     TD_TRY(td_wire_mode_parse(o->wire, &crew.mode));
     TD_TRY(td_secret_load(o->secret_file, &crew.secret));
     if (o->fallback && !td_weights_here(o->model, layers, experts)) return td_fail(TD_E_INVALID, "ffn_fallback: expected all FFN weights in this process, found a model opened without them");

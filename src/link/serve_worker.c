@@ -15,9 +15,8 @@
 #include "link/worker.h"
 
 #define US ((int64_t)1000)
-#define MS ((int64_t)1000000)
 #define SPIN_NS (50 * US)
-#define DRAIN_MAX (10000 * MS)
+#define DRAIN_MAX (10000 * TD_MS)
 
 enum { REPLY_MAX = (1 << 20) + 4096 }; /* what a control client receives */
 
@@ -56,7 +55,7 @@ static void *help(void *arg)
 {
     worker_process *p = arg;
     while (!atomic_load(&p->closing)) {
-        struct timespec sleep = {.tv_nsec = 20 * MS};
+        struct timespec sleep = {.tv_nsec = 20 * TD_MS};
         nanosleep(&sleep, NULL);
         if (!try_own(p)) continue;
         look(p);
@@ -113,7 +112,7 @@ static void serve(worker_process *p)
         }
         if (wishes > 1 || (asked_at && (td_worker_drained(p->worker) || now - asked_at > DRAIN_MAX))) break;
         if (wake <= now) continue;
-        p->transport->ops->rest(p->transport, TD_MIN(wake - now, 100 * MS));
+        p->transport->ops->rest(p->transport, TD_MIN(wake - now, 100 * TD_MS));
         p->looked_at = td_now_ns();
     }
     unlock(p);
@@ -239,12 +238,12 @@ static td_status ask(asking *a, const char *address, const char *secret_file)
     a->transport->events = (td_transport_events){.user = a, .frame = ask_frame, .closed = ask_closed, .sent = ask_sent};
     int64_t start = td_now_ns();
     td_status status;
-    while ((status = a->transport->ops->connect(a->transport, address, &a->conn)) == TD_E_TIMEOUT && td_now_ns() - start < 5000 * MS) a->transport->ops->rest(a->transport, 10 * MS); /* a name */
+    while ((status = a->transport->ops->connect(a->transport, address, &a->conn)) == TD_E_TIMEOUT && td_now_ns() - start < 5000 * TD_MS) a->transport->ops->rest(a->transport, 10 * TD_MS); /* a name */
     TD_TRY(status);
     room = td_outbox_take(&a->box);
     size_t bytes = td_session_greet(&a->session, true, room);
     if (!a->transport->ops->send(a->transport, a->conn, room, bytes, room)) td_outbox_give(&a->box, room);
-    while (!a->done && td_now_ns() - start < 5000 * MS) a->transport->ops->rest(a->transport, 10 * MS);
+    while (!a->done && td_now_ns() - start < 5000 * TD_MS) a->transport->ops->rest(a->transport, 10 * TD_MS);
     if (!a->done) return td_fail(TD_E_TIMEOUT, "no answer within 5 s");
     return a->status;
 }

@@ -7,6 +7,7 @@
 #ifndef TD_LINK_TRANSPORT_H
 #define TD_LINK_TRANSPORT_H
 
+#include "base/clock.h"
 #include "base/status.h"
 
 typedef struct td_transport td_transport;

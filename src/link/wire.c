@@ -91,6 +91,13 @@ td_status td_frame_check(const uint8_t *data, size_t bytes, uint64_t seed, td_fr
     return TD_OK;
 }
 
+void td_frame_text(const td_frame *frame, char *out, size_t room)
+{
+    size_t n = TD_MIN(frame->payload_bytes, room - 1);
+    for (size_t i = 0; i < n; i++) out[i] = frame->payload[i] >= 0x20 && frame->payload[i] < 0x7F ? (char)frame->payload[i] : '?';
+    out[n] = 0;
+}
+
 /* ---- hello --------------------------------------------------------------------------------------------------------------------------- */
 
 void td_hello_put(uint8_t out[TD_HELLO_BYTES], const td_hello *h)

@@ -54,6 +54,8 @@ size_t td_frame_finish(uint8_t *out, const td_frame *frame, uint64_t seed);
 td_status td_frame_check(const uint8_t *data, size_t bytes, uint64_t seed, td_frame *out);
 /* 64-bit checksum. The seed is the session's secret number, so that a frame of another session does not pass. Guards against accidents, not against forgers: seal for that. */
 uint64_t td_frame_sum(const uint8_t *data, size_t bytes, uint64_t seed);
+/* Its payload as text that fits room, cut off, with ? for what is not printable ASCII. */
+void td_frame_text(const td_frame *frame, char *out, size_t room);
 
 static inline void td_put16(uint8_t *to, uint16_t v) { to[0] = (uint8_t)v; to[1] = (uint8_t)(v >> 8); }
 static inline void td_put32(uint8_t *to, uint32_t v) { td_put16(to, (uint16_t)v); td_put16(to + 2, (uint16_t)(v >> 16)); }

@@ -10,14 +10,13 @@
 #include "base/log.h"
 
 #define US ((int64_t)1000)
-#define MS ((int64_t)1000000)
 
 enum { SMALL_PAYLOAD = TD_HELLO_BYTES + TD_OFFER_BYTES_MAX, SMALL_BUFFERS = 96, BIG_BUFFERS = 24, BATCH_WORKS_MAX = 16 };
-#define HANDSHAKE_MAX (3000 * MS)
-#define CLIENT_SILENCE (15000 * MS)
-#define ACTIVE (50 * MS)            /* a client that submitted within this time is worth waiting for */
-#define PARTS_WAIT (2 * MS)         /* for the rest of a ticket that was cut into several submits */
-#define GOODBYE (300 * MS)
+#define HANDSHAKE_MAX (3000 * TD_MS)
+#define CLIENT_SILENCE (15000 * TD_MS)
+#define ACTIVE (50 * TD_MS)            /* a client that submitted within this time is worth waiting for */
+#define PARTS_WAIT (2 * TD_MS)         /* for the rest of a ticket that was cut into several submits */
+#define GOODBYE (300 * TD_MS)
 
 static int64_t now_of(const td_worker *w) { return w->setup.transport->ops->now(w->setup.transport); }
 
@@ -98,7 +97,7 @@ static void take_hello(td_worker *w, td_client *client, const td_frame *frame)
         send_small(w, client, &error);
         w->refused++;
         td_log(TD_LOG_WARN, "worker", "%s is refused: %s", client->name, why);
-        client->since = now_of(w) - HANDSHAKE_MAX + 200 * MS; /* time for the sentence to arrive, then the hang-up */
+        client->since = now_of(w) - HANDSHAKE_MAX + 200 * TD_MS; /* time for the sentence to arrive, then the hang-up */
         return;
     }
     if (hello.offer_bytes && w->setup.transport->ops->join(w->setup.transport, client->conn, hello.offer, hello.offer_bytes) < 0) {
@@ -401,7 +400,7 @@ static void compute(td_worker *w, td_place *const *batch, int count)
 
 int64_t td_worker_tend(td_worker *w)
 {
-    int64_t now = now_of(w), wake = now + 1000 * MS;
+    int64_t now = now_of(w), wake = now + 1000 * TD_MS;
     if (w->draining && !w->told) {
         td_frame bye = {.kind = TD_FRAME_DRAIN};
         for (int i = 0; i < w->setup.clients_max; i++)
@@ -409,7 +408,7 @@ int64_t td_worker_tend(td_worker *w)
         w->told = true;
         w->drain_at = now;
     }
-    if (w->draining) wake = TD_MIN(wake, now + 20 * MS);
+    if (w->draining) wake = TD_MIN(wake, now + 20 * TD_MS);
     for (int i = 0; i < w->setup.clients_max; i++) {
         td_client *client = &w->clients[i];
         if (!client->used) continue;
