@@ -44,7 +44,7 @@ def model(name):
 
 
 def bench(name, batch, context, tokens, threads, *more, **how):
-    rows = json.loads(call(TANDEM, "bench", model(name), "--batch", batch, "--context", context, "-n", tokens, "-r", 1 if batch * context > 3000 else 3, "--prefill", 64, "--threads", threads,
+    rows = json.loads(call(TANDEM, "bench", model(name), "--batch", batch, "--context", context, "-n", tokens, "-r", 1 if batch * context > 3000 else 5, "--prefill", 64, "--threads", threads,
                            "--predict", FIT, "--json", *more, **how))
     return dict(rows[-1], name=name)
 
@@ -71,7 +71,7 @@ def afd():
                 s.bind(("127.0.0.1", 0))
                 address = f"127.0.0.1:{s.getsockname()[1]}"
             env = dict(os.environ, TD_SHAPE=f"delay_us={delay}") if delay else dict(os.environ)
-            worker = subprocess.Popen([str(TANDEM), "worker", str(model(point[0])), "--listen", address, "--secret-file", str(secret), "--threads", "1", "--layout", "auto"], stdout=subprocess.PIPE, env=env)
+            worker = subprocess.Popen([str(TANDEM), "worker", str(model(point[0])), "--listen", address, "--secret-file", str(secret), "--threads", "1"], stdout=subprocess.PIPE, env=env)
             try:
                 worker.stdout.readline()
                 rows.append(dict(bench(*point, 1, "--ffn", address, "--secret-file", secret, "--micro-batches", 1, "--link-us", delay, env=env), deployment="1A1F", link_us=delay))
