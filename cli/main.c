@@ -1,4 +1,5 @@
 /* main.c - tandem VERB ...: finds the verb and hands over. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,7 +34,7 @@ static int usage(FILE *out, int status)
     return status;
 }
 
-int main(int argc, char **argv)
+static int run_verb(int argc, char **argv)
 {
     if (argc < 2) return usage(stderr, EXIT_USAGE);
     if (!strcmp(argv[1], "--version")) {
@@ -45,4 +46,12 @@ int main(int argc, char **argv)
         if (!strcmp(argv[1], v->name)) return v->run(argc - 1, argv + 1);
     fprintf(stderr, "tandem: expected a verb, found '%s'; 'tandem --help' lists them\n", argv[1]);
     return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    int status = run_verb(argc, argv);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    if (errno != EPIPE) fprintf(stderr, "tandem: standard output cannot be written: %s\n", errno ? strerror(errno) : "an earlier write failed"); /* EPIPE: its reader has seen enough */
+    return status ? status : EXIT_FAILED;
 }

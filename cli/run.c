@@ -76,7 +76,7 @@ static int generate(settings *s, const td_model *model, td_engine *engine)
         fprintf(stderr, "\ntandem: %s\n", event.message);
         status = EXIT_FAILED;
     } else if (broken_pipe) {
-        status = EXIT_FAILED;
+        status = EXIT_FAILED; /* main says why */
     } else {
         if (isatty(STDOUT_FILENO)) putchar('\n');
         if (!s->quiet) report(s, model, engine, &event);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """All checks against the references, one after the other (a slow tier: a few minutes; needs tests/requirements.txt).
 
-    TD_BINARY=build/tandem build/venv/bin/python tests/test_families.py [--seed N] [--only oracles,stored,compare,wild,bad]
+    TD_BINARY=build/tandem build/venv/bin/python tests/test_families.py [--seed N] [--only oracles,stored,compare,wild,keys,bad]
 
 oracles: the references against each other. stored: tests/data/reference is what the references say. compare: the program against the references, fresh models. wild: the same with
-configurations drawn at random, and built by transformers.
+configurations drawn at random, and built by transformers. keys: GGUF files with keys that other programs write, before and after conversion.
 bad: the program on broken models and wrong command lines. Exit status 1 when any fails; each prints what differs.
 """
 import argparse
@@ -15,7 +15,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent / "reference"
-STEPS = {"oracles": ["check_oracles.py"], "stored": ["store_vectors.py", "--check"], "compare": ["compare.py"], "wild": ["wild.py"], "bad": ["bad_input.py"]}
+STEPS = {"oracles": ["check_oracles.py"], "stored": ["store_vectors.py", "--check"], "compare": ["compare.py"], "wild": ["wild.py"], "keys": ["gguf_keys.py", os.environ.get("TD_BINARY", str(HERE.parents[1] / "build" / "tandem"))], "bad": ["bad_input.py"]}
 
 
 def main():
@@ -28,7 +28,7 @@ def main():
         p.error(f"--only: any of {','.join(STEPS)}")
     failed = []
     for name in a.only:
-        more = ["--seed", str(a.seed)] if name in ("oracles", "compare", "wild") else ["--sanitized"] if name == "bad" and a.sanitized else []
+        more = ["--seed", str(a.seed)] if name in ("oracles", "compare", "wild", "keys") else ["--sanitized"] if name == "bad" and a.sanitized else []
         start = time.monotonic()
         status = subprocess.run([sys.executable, str(HERE / STEPS[name][0]), *STEPS[name][1:], *more]).returncode
         print(f"== {name}: {'passed' if status == 0 else f'exit status {status}'} in {time.monotonic() - start:.0f} s", flush=True)

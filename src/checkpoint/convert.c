@@ -389,12 +389,11 @@ static td_status choose_format(const char *to, const td_convert_options *options
 static td_status choose_quant(converter *v, const td_convert_options *options)
 {
     if (!options || !options->quant) return TD_OK;
-    TD_TRY(td_dtype_parse(options->quant, &v->quant));
     v->quant_given = true;
-    bool whole = v->quant == TD_F32 || v->quant == TD_F16 || v->quant == TD_BF16;
-    bool blocks = v->quant == TD_Q8_0 || v->quant == TD_Q4_0 || v->quant == TD_Q4_K || v->quant == TD_Q5_K || v->quant == TD_Q6_K;
+    bool known = td_dtype_parse(options->quant, &v->quant) == TD_OK, whole = known && (v->quant == TD_F32 || v->quant == TD_F16 || v->quant == TD_BF16);
+    bool blocks = known && (v->quant == TD_Q8_0 || v->quant == TD_Q4_0 || v->quant == TD_Q4_K || v->quant == TD_Q5_K || v->quant == TD_Q6_K);
     if (whole || (blocks && v->format == TD_FORMAT_GGUF)) return TD_OK;
-    return td_fail(TD_E_INVALID, "quant: expected %s, found %s", v->format == TD_FORMAT_GGUF ? "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k" : "f32, f16 or bf16 for safetensors", td_dtype_name(v->quant));
+    return td_fail(TD_E_INVALID, "quant: expected %s, found %.40s", v->format == TD_FORMAT_GGUF ? "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k" : "f32, f16 or bf16 for safetensors", options->quant);
 }
 
 /* A file that is there is never replaced: it may be the model itself, under this or another name, or the only copy at a better precision. */

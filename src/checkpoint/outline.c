@@ -324,6 +324,7 @@ td_status td_outline_config_json(const td_outline *o, const char *dtype, td_buff
     static const char *const classes[TD_FAMILIES] = {"", "Step3TextForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "LlamaForCausalLM", "DeepseekV2ForCausalLM"};
     static const char *const types[TD_FAMILIES] = {"", "step3_text", "qwen3", "qwen3_moe", "llama", "deepseek_v2"};
     bool v3 = o->family == TD_FAMILY_DEEPSEEK && o->v3;
+    if (o->bias && !o->out_bias) return td_fail(TD_E_UNSUPPORTED, "expected biases of q, k, v and o or none (config.json has one word for all, attention_bias), found none of o");
     td_buffer_format(b, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n  \"torch_dtype\": \"%s\"", v3 ? "DeepseekV3ForCausalLM" : classes[o->family], v3 ? "deepseek_v3" : types[o->family], dtype);
     PUT("vocab_size", o->vocab), PUT("hidden_size", o->d_model), PUT("intermediate_size", o->d_ff), PUT("num_hidden_layers", o->layers), PUT("num_attention_heads", o->heads);
     td_buffer_text(b, ",\n  \"hidden_act\": \"silu\"");

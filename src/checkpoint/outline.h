@@ -23,7 +23,7 @@ typedef struct {
     int64_t experts, top_k, d_expert;           /* 0 experts: dense */
     int64_t shared_experts, d_shared;           /* d_shared: width of all together, 0: none */
     bool moe[TD_OUTLINE_LAYERS_MAX];
-    bool norm_topk, sigmoid, tied, bias;        /* bias: on q, k, v (and o where the checkpoint has it) */
+    bool norm_topk, sigmoid, tied, bias, out_bias; /* bias: on q, k and v; out_bias: on o */
     double routed_scale;       /* 1: none */
     int64_t groups, groups_used; /* 0 or 1: none */
     bool group_greedy;         /* V2: group_limited_greedy */

@@ -198,6 +198,8 @@ static void deepseek_from_config(source *s, td_outline *o)
     o->sigmoid = cJSON_IsString(scoring) ? !strcmp(scoring->valuestring, "sigmoid") : o->v3;
     o->group_greedy = cJSON_IsString(method) && !strcmp(method->valuestring, "group_limited_greedy");
     bool greedy = cJSON_IsString(method) ? !strcmp(method->valuestring, "greedy") : !o->v3;
+    if (o->experts > 0 && o->sigmoid != o->v3) missing(s, "scoring_func", o->v3 ? "sigmoid (V3's; another has no place in other formats)" : "softmax (V2's; another has no place in other formats)");
+    if (o->experts > 0 && o->v3 == (greedy || o->group_greedy)) missing(s, "topk_method", o->v3 ? "noaux_tc (V3's; another has no place in other formats)" : "greedy or group_limited_greedy (V2's; another has no place in other formats)");
     if (greedy) o->groups = o->groups_used = 1; /* whatever n_group says */
     int64_t first = size_of(s, "first_k_dense_replace", 0, absent.first_dense), every = size_of(s, "moe_layer_freq", 1, 1);
     for (int64_t i = 0; i < o->layers; i++) o->moe[i] = o->experts > 0 && i >= first && i % every == 0;
@@ -225,7 +227,7 @@ static void read_config(source *s, td_outline *o, const char *type)
     td_family_defaults absent = td_family_get_defaults(o->family, o->v3, TD_FORMAT_SAFETENSORS);
     o->norm_eps = real_of(s, "rms_norm_eps", absent.norm_eps);
     o->tied = flag_of(s, "tie_word_embeddings", false);
-    o->bias = flag_of(s, "attention_bias", false);
+    o->bias = o->out_bias = flag_of(s, "attention_bias", false);
     refuse_variants(s, o);
     if (o->layers > TD_OUTLINE_LAYERS_MAX) missing(s, "num_hidden_layers", "at most 512 layers");
     if (s->status < 0) return;
@@ -259,24 +261,27 @@ static void rope_from_gguf(source *s, td_outline *o)
     o->rope_theta = real_of(s, "rope.freq_base", td_family_get_defaults(o->family, false, TD_FORMAT_GGUF).rope_theta);
     snprintf(key, sizeof key, "%s.rope.scaling.type", s->prefix);
     td_gguf_string(s->c, key, &type, &bytes);
+    double factor = real_of(s, "rope.scaling.factor", real_of(s, "rope.scale_linear", 1)), more = real_of(s, "rope.scaling.attn_factor", 1);
+    double multiplier = real_of(s, "rope.scaling.yarn_log_multiplier", 0); /* deepseek2 files hold 0.1 * mscale_all_dim; mscale itself equals it in every published checkpoint */
     if (bytes == 4 && !memcmp(type, "yarn", 4)) o->rope = TD_ROPE_YARN;
-    else if (bytes == 6 && !memcmp(type, "linear", 6)) o->rope = TD_ROPE_LINEAR;
+    else if ((bytes == 6 && !memcmp(type, "linear", 6)) || (!bytes && factor != 1)) o->rope = TD_ROPE_LINEAR;
+    if (o->rope != TD_ROPE_YARN && more != 1) missing(s, "rope.scaling.attn_factor", "1 (another has no place without yarn)");
+    if (o->rope == TD_ROPE_LINEAR && multiplier > 0 && o->family == TD_FAMILY_DEEPSEEK) missing(s, "rope.scaling.yarn_log_multiplier", "0 (another has no place without yarn)");
     if (o->rope != TD_ROPE_PLAIN) {
-        o->rope_factor = real_of(s, "rope.scaling.factor", 1);
+        o->rope_factor = factor;
         o->rope_original = size_of(s, "rope.scaling.original_context_length", 1, o->context);
         o->rope_beta_fast = real_of(s, "rope.scaling.yarn_beta_fast", 32);
         o->rope_beta_slow = real_of(s, "rope.scaling.yarn_beta_slow", 1);
         o->rope_attention = real_of(s, "rope.scaling.yarn_attn_factor", 0);
+        if (more != 1) o->rope_attention = more * (o->rope_attention > 0 ? o->rope_attention : multiplier > 0 || factor <= 1 ? 1 : 0.1 * log(factor) + 1);
         bool truncate = true;
         td_gguf_bool(s->c, "tandem.rope.yarn.truncate", &truncate);
         o->rope_untruncated = !truncate;
-        /* deepseek2 files hold 0.1 * mscale_all_dim; mscale itself equals it in every published checkpoint */
-        o->rope_mscale = o->rope_mscale_all = round(real_of(s, "rope.scaling.yarn_log_multiplier", 0) * 1e7) / 1e6;
+        o->rope_mscale = o->rope_mscale_all = round(multiplier * 1e7) / 1e6;
         if (s->status == TD_OK && !(o->rope_factor > 0)) missing(s, "rope.scaling.factor", "a number above 0");
         return;
     }
     source own = {.c = s->c, .prefix = "tandem"};
-    double factor;
     if (!number(&own, "rope.llama3.factor", &factor)) return;
     o->rope = TD_ROPE_LLAMA3;
     o->rope_factor = factor;
@@ -286,11 +291,28 @@ static void rope_from_gguf(source *s, td_outline *o)
     if (own.status < 0) s->status = own.status;
 }
 
+/* What GGUF allows and the others have no word for. */
+static void refuse_gguf_variants(source *s, const td_outline *o)
+{
+    if (o->family != TD_FAMILY_DEEPSEEK && size_of(s, "rope.dimension_count", 1, o->head_dim) != o->head_dim) missing(s, "rope.dimension_count", "the whole width of a head (a part of it has no place in other formats)");
+    static const td_slot biases[] = {TD_SLOT_Q_BIAS, TD_SLOT_K_BIAS, TD_SLOT_V_BIAS, TD_SLOT_O_BIAS};
+    for (int64_t i = 0; i < o->layers && s->status == TD_OK && o->family == TD_FAMILY_LLAMA; i++)
+        for (size_t b = 0; b < TD_COUNT(biases); b++)
+            if ((td_names_find(s->c, o->family, biases[b], (int)i, 0) != NULL) != (biases[b] == TD_SLOT_O_BIAS ? o->out_bias && o->bias : o->bias)) {
+                s->status = td_fail(TD_E_UNSUPPORTED, "checkpoint %s: expected biases of q, k and v in all layers or in none, and of o likewise, found others in layer %lld", td_checkpoint_path(s->c), (long long)i);
+                break;
+            }
+}
+
 /* A file of another program holds only the divisors of llama3 scaling: tried are the two sets of numbers that Llama 3.1 and 3.2 were published with. */
 static void rope_from_divisors(source *s, td_outline *o)
 {
     const td_tensor *t = td_names_find(s->c, o->family, TD_SLOT_ROPE_FREQS, 0, 0);
-    if (!t || o->rope != TD_ROPE_PLAIN || s->status < 0) return;
+    if (!t || o->rope == TD_ROPE_LLAMA3 || s->status < 0) return;
+    if (o->rope != TD_ROPE_PLAIN) {
+        s->status = td_fail(TD_E_UNSUPPORTED, "checkpoint %s: expected RoPE scaling or the divisors of tensor %s, found both, which no other format can say", td_checkpoint_path(s->c), t->name);
+        return;
+    }
     int64_t count = td_outline_rope_dim(o) / 2;
     if (t->type != TD_F32 || t->dims != 1 || t->shape[0] != count || count > 4096) {
         s->status = td_fail(TD_E_FORMAT, "checkpoint %s, tensor %s: expected %lld F32 divisors", td_checkpoint_path(s->c), t->name, (long long)count);
@@ -327,7 +349,11 @@ static void deepseek_from_gguf(source *s, td_outline *o)
     o->groups_used = size_of(s, "expert_group_used_count", 1, 1);
     o->routed_scale = real_of(s, "expert_weights_scale", 1);
     o->sigmoid = size_of(s, "expert_gating_func", 0, 1) == 2;
-    o->v3 = o->sigmoid || td_names_find(s->c, o->family, TD_SLOT_ROUTER_BIAS, (int)o->layers - 1, 0) != NULL;
+    o->v3 = o->sigmoid;
+    bool biased = td_names_find(s->c, o->family, TD_SLOT_ROUTER_BIAS, (int)o->layers - 1, 0) != NULL;
+    if (o->experts > 0 && biased != o->sigmoid) missing(s, "expert_gating_func", biased ? "2 (sigmoid) where the router has a bias" : "1 (softmax) where the router has no bias");
+    if (!o->sigmoid && o->experts > 0 && o->norm_topk)
+        missing(s, "expert_weights_norm", "false with softmax gating (config.json cannot say otherwise: V2's reference never normalises)");
     o->group_greedy = !o->v3 && o->groups > 1;
 }
 
@@ -348,10 +374,12 @@ static void read_gguf(source *s, td_outline *o)
     o->norm_topk = flag_of(s, "expert_weights_norm", o->family == TD_FAMILY_QWEN3_MOE);
     if (o->layers > TD_OUTLINE_LAYERS_MAX) missing(s, "block_count", "at most 512 layers");
     if (s->status < 0) return;
+    if (o->family == TD_FAMILY_DEEPSEEK) o->layers -= TD_MIN(size_of(s, "nextn_predict_layers", 0, 0), o->layers - 1); /* counted in block_count, come last, not used for decoding */
     const td_tensor *embed = td_names_find(s->c, o->family, TD_SLOT_EMBED, 0, 0);
     o->vocab = embed && embed->dims == 2 ? embed->shape[0] : size_of(s, "vocab_size", 1, -1);
     o->tied = !td_names_find(s->c, o->family, TD_SLOT_HEAD, 0, 0);
     o->bias = td_names_find(s->c, o->family, TD_SLOT_Q_BIAS, 0, 0) != NULL;
+    o->out_bias = td_names_find(s->c, o->family, TD_SLOT_O_BIAS, 0, 0) != NULL;
     for (int64_t i = 0; i < o->layers; i++) o->moe[i] = td_names_find(s->c, o->family, TD_SLOT_ROUTER, (int)i, 0) != NULL;
     if (o->family == TD_FAMILY_DEEPSEEK) deepseek_from_gguf(s, o);
     if (o->family == TD_FAMILY_STEP3) {
@@ -360,6 +388,7 @@ static void read_gguf(source *s, td_outline *o)
     }
     rope_from_gguf(s, o);
     rope_from_divisors(s, o);
+    refuse_gguf_variants(s, o);
     int64_t id;
     if (td_gguf_i64(s->c, "tokenizer.ggml.bos_token_id", &id)) o->bos = id;
     if (td_gguf_i64(s->c, "tokenizer.ggml.eos_token_id", &id)) o->eos[0] = id;

@@ -102,6 +102,7 @@ static td_status open_rooms(td_engine *engine)
     td_dtype kv_type = TD_BF16;
     int pages = 0;
     if (o->kv_dtype) TD_TRY(td_dtype_parse(o->kv_dtype, &kv_type));
+    if (!o->ffn && (o->trace || o->control)) return td_fail(TD_E_INVALID, "%s: expected FFN workers beside it (ffn), found none", o->trace ? "trace" : "control");
     if (!engine->model->attention) return td_fail(TD_E_INVALID, "engine: expected a model with attention weights, found one opened for FFN only");
     TD_TRY(td_kernel_pick(o->isa, &engine->kernel));
     TD_TRY(td_pool_open(o->threads, &engine->pool));

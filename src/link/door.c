@@ -45,6 +45,9 @@ static td_status resolve(const char *address, int flags, td_place_of_name *out)
     char host[256];
     const char *colon = strrchr(address, ':'), *begin = address, *end = colon;
     if (!colon || !colon[1] || colon == address) return td_fail(TD_E_INVALID, "address: expected HOST:PORT, found '%s'", address);
+    char *rest;
+    long port = strtol(colon + 1, &rest, 10);
+    if (colon[1] < '0' || colon[1] > '9' || *rest || port < 1 || port > 65535) return td_fail(TD_E_INVALID, "address '%s': expected a port from 1 to 65535, found '%.20s'", address, colon + 1);
     if (*begin == '[' && end[-1] == ']') begin++, end--;
     if ((size_t)(end - begin) >= sizeof host) return td_fail(TD_E_INVALID, "address '%s': the host name is too long", address);
     memcpy(host, begin, (size_t)(end - begin));

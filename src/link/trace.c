@@ -1,6 +1,7 @@
 /* trace.c - see trace.h. */
 #include "link/trace.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,9 @@ struct td_trace {
 
 td_status td_trace_open(const char *path, size_t spans_max, td_trace **out)
 {
+    FILE *file = fopen(path, "w"); /* now, not after hours */
+    if (!file) return td_fail(TD_E_IO, "trace %s: %s", path, strerror(errno));
+    fclose(file);
     td_trace *trace = calloc(1, sizeof *trace);
     if (!trace) return td_fail(TD_E_MEMORY, "trace: no memory");
     trace->capacity = spans_max ? spans_max : (size_t)1 << 20;
@@ -41,10 +45,15 @@ void td_trace_add(td_trace *trace, const td_span *span)
     }
 }
 
-/* Spans of one lane must not overlap: what is on the way or waits has a lane per micro-batch, since several are under way at once. */
-static int lane_of(const td_span *span)
+/* Spans of one lane must not overlap: what is on the way or waits has a lane per micro-batch, since several are under way at once. So has computing where a worker computed rows of
+ * several at once; busy: until when the lane of computing is taken, of each peer. */
+static int lane_of(const td_span *span, int64_t busy[256])
 {
     switch (span->kind) {
+    case TD_SPAN_COMPUTE:
+        if (span->begin < busy[span->peer]) return 2 + span->micro_batch;
+        busy[span->peer] = span->end;
+        return 1;
     case TD_SPAN_OUT: return 10 + span->micro_batch;
     case TD_SPAN_QUEUE: return 20 + span->micro_batch;
     case TD_SPAN_BACK: return 30 + span->micro_batch;
@@ -81,32 +90,38 @@ static td_status put_names(td_writer *writer, const char *const *names, int coun
         if (!names[i]) continue;
         TD_TRY(put_line(writer, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"FFN worker %.200s\"}}", i + 2, names[i]));
         TD_TRY(put_lane(writer, i + 2, 1, "compute", -1));
-        for (int lane = 10; lane < 40; lane++)
-            if (used[i] >> lane & 1) TD_TRY(put_lane(writer, i + 2, lane, wires[lane / 10 - 1], lane % 10));
+        for (int lane = 2; lane < 40; lane++)
+            if (used[i] >> lane & 1) TD_TRY(lane < 10 ? put_lane(writer, i + 2, lane, "compute beside, micro-batch", lane - 2) : put_lane(writer, i + 2, lane, wires[lane / 10 - 1], lane % 10));
     }
     return TD_OK;
 }
 
-static td_status put_span(td_writer *writer, const td_span *span, int64_t zero)
+static td_status put_span(td_writer *writer, const td_span *span, int lane, int64_t zero)
 {
     static const char *kinds[] = {"attention", "wait", "out", "queue", "compute", "back", "event"};
     double begin = (double)(span->begin - zero) * 1e-3, length = (double)(span->end - span->begin) * 1e-3;
     int pid = span->peer == 255 ? 1 : span->peer + 2;
-    return put_line(writer, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":\"%smicro-batch %d\",\"cat\":\"%s\",\"args\":{\"step\":%llu,\"layer\":%d,\"rows\":%d}}", pid, lane_of(span), begin,
+    return put_line(writer, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":\"%smicro-batch %d\",\"cat\":\"%s\",\"args\":{\"step\":%llu,\"layer\":%d,\"rows\":%d}}", pid, lane, begin,
                     length, span->kind == TD_SPAN_WAIT ? "wait " : "", span->micro_batch, kinds[span->kind], (unsigned long long)span->step, span->layer, span->rows);
 }
 
 static td_status write_all(td_trace *trace, td_writer *writer, const char *const *names, int count)
 {
     size_t first = trace->wrapped ? trace->next : 0, total = trace->wrapped ? trace->capacity : trace->next;
-    int64_t zero = INT64_MAX;
+    int64_t zero = INT64_MAX, busy[256];
     uint64_t used[256] = {0};
+    for (size_t i = 0; i < total; i++) zero = TD_MIN(zero, trace->spans[i].begin);
+    for (int i = 0; i < 256; i++) busy[i] = INT64_MIN;
     for (size_t i = 0; i < total; i++) {
-        zero = TD_MIN(zero, trace->spans[i].begin);
-        used[trace->spans[i].peer] |= (uint64_t)1 << lane_of(&trace->spans[i]);
+        const td_span *span = &trace->spans[(first + i) % trace->capacity];
+        used[span->peer] |= (uint64_t)1 << lane_of(span, busy);
     }
+    for (int i = 0; i < 256; i++) busy[i] = INT64_MIN;
     TD_TRY(put_names(writer, names, count, used));
-    for (size_t i = 0; i < total; i++) TD_TRY(put_span(writer, &trace->spans[(first + i) % trace->capacity], zero));
+    for (size_t i = 0; i < total; i++) {
+        const td_span *span = &trace->spans[(first + i) % trace->capacity];
+        TD_TRY(put_span(writer, span, lane_of(span, busy), zero));
+    }
     return put_line(writer, "]\n");
 }
 

@@ -11,7 +11,7 @@
 #include "base/status.h"
 
 enum {
-    TD_WIRE_VERSION = 2,
+    TD_WIRE_VERSION = 3,
     TD_FRAME_HEADER = 64,
     TD_FRAME_OUTER = 32,           /* room in front of a frame for the header of its sealed form */
     TD_FRAME_TAG = 16,             /* room behind it for the seal's tag */

@@ -63,6 +63,14 @@ td_status td_family_common(const td_source *source, td_config *c)
     return TD_OK;
 }
 
+td_status td_family_whole_rope(const td_source *source, const td_config *c)
+{
+    int rotated;
+    if (source->config) return TD_OK;
+    TD_MAY(source, NULL, "rope.dimension_count", 1, 1 << 14, c->k_dim, &rotated);
+    return rotated == c->k_dim ? TD_OK : td_source_wrong(source, "rope.dimension_count", "the whole width of a head (a part of it is not implemented for this family)", "less");
+}
+
 td_status td_family_gqa(const td_source *source, td_config *c)
 {
     td_family_defaults absent = td_source_defaults(source);

@@ -24,5 +24,7 @@ td_family_defaults td_source_defaults(const td_source *source);
 td_status td_family_common(const td_source *source, td_config *config);
 /* Grouped-query heads: heads, kv_heads, head_dim; softmax scale 1/sqrt(head_dim); rotates the whole head. */
 td_status td_family_gqa(const td_source *source, td_config *config);
+/* Refuses a GGUF file that rotates less than heads of k_dim. */
+td_status td_family_whole_rope(const td_source *source, const td_config *config);
 
 #endif

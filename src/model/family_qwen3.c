@@ -11,6 +11,7 @@ static td_status configure_dense(const td_source *source, td_arena *arena, td_co
     (void)is_moe;
     TD_TRY(td_family_common(source, c));
     TD_TRY(td_family_gqa(source, c));
+    TD_TRY(td_family_whole_rope(source, c));
     c->qk_norm = true;
     TD_TRY(td_source_bool(source, "tie_word_embeddings", NULL, false, &c->tied));
     if (c->context_max == 0) c->context_max = 32768;

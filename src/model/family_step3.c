@@ -45,6 +45,7 @@ static td_status configure(const td_source *source, td_arena *arena, td_config *
     c->v_dim = c->head_v_dim = c->rope_dim = c->k_dim;
     c->softmax_scale = 1.0f / sqrtf((float)c->k_dim);
     c->rope_neox = true;
+    TD_TRY(td_family_whole_rope(source, c));
     TD_NEED(source, "moe_num_experts", "expert_count", 0, TD_EXPERTS_MAX, &c->experts);
     TD_NEED(source, "moe_top_k", "expert_used_count", 1, TD_TOP_K_MAX, &c->top_k);
     TD_NEED(source, "moe_intermediate_size", "expert_feed_forward_length", 1, 1 << 24, &c->d_expert);

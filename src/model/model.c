@@ -48,6 +48,7 @@ static td_status parse_ranges(const char *what, const char *text, int count, td_
     if (!text) return TD_OK;
     bool *wanted = TD_NEW(arena, bool, (size_t)count);
     if (!wanted) return TD_E_MEMORY;
+    if (!*text) return td_fail(TD_E_INVALID, "%s: expected ranges like 0-23,40 below %d, found nothing", what, count);
     for (const char *at = text; *at;) {
         char *end;
         long first = strtol(at, &end, 10), last = first;
@@ -271,8 +272,7 @@ static td_status load_weights(td_loader *loader)
     const td_model_options *o = loader->options;
     td_arena *arena = &model->arena;
     if (o->quant) {
-        TD_TRY(td_dtype_parse(o->quant, &loader->quant));
-        if (loader->quant > TD_Q6_K || loader->quant == TD_F8_E4M3) return td_fail(TD_E_INVALID, "--quant: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, found %s", o->quant);
+        if (td_dtype_parse(o->quant, &loader->quant) < 0 || loader->quant > TD_Q6_K || loader->quant == TD_F8_E4M3) return td_fail(TD_E_INVALID, "--quant: expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, found %s", o->quant);
         loader->quantise = true;
     }
     TD_TRY(choose_layout(loader));

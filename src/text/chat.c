@@ -11,6 +11,7 @@ struct td_chat_template {
     j_node *root;
     char *source;       /* in the pool */
     char *bos, *eos;    /* owned; NULL: not known */
+    td_chat_template *with_tools; /* owned; NULL: the same */
 };
 
 td_status td_chat_template_compile(const char *source, size_t bytes, td_chat_template **out)
@@ -34,6 +35,7 @@ const char *td_chat_template_source(const td_chat_template *chat) { return chat-
 void td_chat_template_close(td_chat_template *chat)
 {
     if (!chat) return;
+    td_chat_template_close(chat->with_tools);
     td_arena_free(&chat->pool.arena);
     free(chat->bos);
     free(chat->eos);
@@ -72,7 +74,8 @@ td_status td_chat_template_render(const td_chat_template *chat, const cJSON *mes
     j_frame globals = {0};
     j_run run = {.pool = {.arena.name = "chat rendering", .limit = J_MEMORY_MAX}, .out = &text, .frame = &globals, .block = j_str("", 0)};
     td_status status = set_variables(&run, chat, messages, context, add_generation_prompt);
-    if (status == TD_OK) status = j_execute(&run, chat->root);
+    const cJSON *tools = cJSON_GetObjectItemCaseSensitive(context, "tools");
+    if (status == TD_OK) status = j_execute(&run, chat->with_tools && tools && !cJSON_IsNull(tools) ? chat->with_tools->root : chat->root); /* as transformers chooses */
     if (status == TD_OK) status = td_buffer_status(&text);
     if (status == TD_OK) {
         td_buffer_put(out, text.data ? text.data : "", text.bytes);
@@ -103,14 +106,14 @@ static td_status take_token(const cJSON *config, const char *key, char **out)
     return cJSON_IsString(item) ? copy_text(item->valuestring, strlen(item->valuestring), out) : TD_OK;
 }
 
-/* "chat_template": a text, or a list of {"name", "template"} of which "default" counts. */
-static const char *template_of(const cJSON *config)
+/* "chat_template": a text (which counts as "default"), or a list of {"name", "template"}. */
+static const char *template_of(const cJSON *config, const char *wanted)
 {
     const cJSON *item, *found = cJSON_GetObjectItemCaseSensitive(config, "chat_template");
-    if (cJSON_IsString(found)) return found->valuestring;
+    if (cJSON_IsString(found)) return strcmp(wanted, "default") ? NULL : found->valuestring;
     cJSON_ArrayForEach(item, found) {
         const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name"), *text = cJSON_GetObjectItemCaseSensitive(item, "template");
-        if (cJSON_IsString(name) && !strcmp(name->valuestring, "default") && cJSON_IsString(text)) return text->valuestring;
+        if (cJSON_IsString(name) && !strcmp(name->valuestring, wanted) && cJSON_IsString(text)) return text->valuestring;
     }
     return NULL;
 }
@@ -126,8 +129,13 @@ static td_status open_folder(const td_checkpoint *checkpoint, td_chat_template *
     if (status == TD_OK) {
         status = td_chat_template_compile(source, bytes, out);
     } else {
-        const char *text = template_of(config);
+        const char *text = template_of(config, "default"), *with_tools = template_of(config, "tool_use");
         if (status == TD_E_NOT_FOUND) status = text ? td_chat_template_compile(text, strlen(text), out) : td_fail(TD_E_NOT_FOUND, "expected a chat template (chat_template.jinja, or \"chat_template\" in tokenizer_config.json)");
+        if (status == TD_OK && with_tools) status = td_chat_template_compile(with_tools, strlen(with_tools), &(*out)->with_tools);
+        if (status < 0 && text && *out) { /* the first of the two was compiled */
+            td_chat_template_close(*out);
+            *out = NULL;
+        }
     }
     td_chat_template *chat = status == TD_OK ? *out : NULL;
     if (status == TD_OK) status = take_token(config, "bos_token", &chat->bos);
@@ -154,7 +162,9 @@ static td_status open_gguf(const td_checkpoint *checkpoint, td_chat_template **o
     size_t bytes;
     if (!td_gguf_string(checkpoint, "tokenizer.chat_template", &source, &bytes)) return td_fail(TD_E_NOT_FOUND, "expected a chat template in tokenizer.chat_template");
     TD_TRY(td_chat_template_compile(source, bytes, out));
-    td_status status = take_gguf_token(checkpoint, "tokenizer.ggml.bos_token_id", &(*out)->bos);
+    td_status status = TD_OK;
+    if (td_gguf_string(checkpoint, "tokenizer.chat_template.tool_use", &source, &bytes)) status = td_chat_template_compile(source, bytes, &(*out)->with_tools);
+    if (status == TD_OK) status = take_gguf_token(checkpoint, "tokenizer.ggml.bos_token_id", &(*out)->bos);
     if (status == TD_OK) status = take_gguf_token(checkpoint, "tokenizer.ggml.eos_token_id", &(*out)->eos);
     if (status < 0) td_chat_template_close(*out);
     return status;

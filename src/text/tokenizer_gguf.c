@@ -41,7 +41,7 @@ static const char *const rules_falcon[] = {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "
 static const char *const rules_o200k[] = {CASED CONTRACTIONS "?|" CASED_UPPER CONTRACTIONS "?|\\p{N}{1,3}" CASED_TAIL, NULL};
 static const char *const rules_tekken[] = {CASED "|" CASED_UPPER "|\\p{N}" CASED_TAIL, NULL};
 
-typedef struct { const char *name; const char *const *patterns; bool ignore_merges, nfc; } pre_rule;
+typedef struct { const char *name; const char *const *patterns; bool llama3, nfc; } pre_rule; /* llama3: whole pieces of the vocabulary before merges, and a bos before the text unless the file says otherwise */
 static const pre_rule pre_rules[] = {
     {"gpt-2", rules_gpt2}, {"default", rules_default}, {"mpt", rules_gpt2}, {"olmo", rules_gpt2}, {"jais", rules_gpt2}, {"phi-2", rules_gpt2}, {"trillion", rules_gpt2}, {"granite-docling", rules_gpt2},
     {"llama3", rules_llama3, true}, {"llama-v3", rules_llama3, true}, {"llama-bpe", rules_llama3, true}, {"falcon3", rules_llama3, true}, {"falcon-h1", rules_llama3, true}, {"pixtral", rules_llama3, true},
@@ -150,7 +150,7 @@ static td_status build_byte_level(const td_checkpoint *c, td_tokenizer *t, td_de
     TD_TRY(td_pipeline_add_split(&t->pipeline, &step));
     step->kind = TD_STEP_BYTES;
     t->pipeline.byte_level = true;
-    t->bpe.ignore_merges = rule->ignore_merges;
+    t->bpe.ignore_merges = rule->llama3;
     rules->byte_level = true;
     return read_merges(c, t);
 }
@@ -239,10 +239,12 @@ static td_status read_ends(const td_checkpoint *c, td_tokenizer *t, bool sentenc
         int32_t id = id_of(c, t, ends[i]);
         if (id >= 0) TD_TRY(td_tokenizer_flag(t, id, TD_TOKEN_END));
     }
-    const char *pre = "";
-    size_t bytes = 0;
-    td_gguf_string(c, KEY("pre"), &pre, &bytes);
-    bool adds = sentencepiece || (bytes == 9 && !memcmp(pre, "llama-bpe", 9)); /* what readers of the format assume when nothing is said */
+    bool adds = sentencepiece; /* what readers of the format assume when nothing is said */
+    const pre_rule *rule;
+    if (!sentencepiece) {
+        TD_TRY(find_rule(c, &rule));
+        adds = rule->llama3;
+    }
     td_gguf_bool(c, KEY("add_bos_token"), &adds);
     if (adds && t->bos >= 0) {
         t->prefix = malloc(sizeof *t->prefix);
