@@ -2,11 +2,13 @@
  * test_text.c - tokenizers against what the Hugging Face tokenizers library makes of the same texts (tests/data/text, written by
  * tests/reference/text_make.py), broken input, streaming, long runs.
  */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include <cjson/cJSON.h>
@@ -186,6 +188,27 @@ static void test_gguf(void **state)
     free(got.ids);
     close_corpus(c);
     assert_int_equal(wrong, 0);
+}
+
+/* Other names of Llama 3's pre-tokenizer mean a bos before the text as well. */
+static void test_names_of_llama3(void **state)
+{
+    (void)state;
+    char changed[] = "/tmp/tandem-text-XXXXXX";
+    size_t bytes;
+    char *data = read_data("llama3.gguf", &bytes), *name = memmem(data, bytes, "llama-bpe", 9);
+    assert_non_null(name);
+    memcpy(name, "falcon-h1", 9);
+    int fd = mkstemp(changed);
+    assert_true(fd >= 0 && write(fd, data, bytes) == (ssize_t)bytes && close(fd) == 0);
+    td_checkpoint *checkpoint;
+    td_tokenizer *t;
+    if (td_checkpoint_open(changed, &checkpoint) < 0 || td_tokenizer_open(checkpoint, &t) < 0) fail_msg("%s", td_error());
+    assert_true(td_tokenizer_adds_bos(t));
+    td_tokenizer_close(t);
+    td_checkpoint_close(checkpoint);
+    unlink(changed);
+    free(data);
 }
 
 static size_t decode(const td_tokenizer *t, const int32_t *ids, size_t count, bool skip, char *out)
@@ -369,7 +392,7 @@ static void test_classes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_encode), cmocka_unit_test(test_gguf), cmocka_unit_test(test_decode), cmocka_unit_test(test_broken_bytes),
+        cmocka_unit_test(test_encode), cmocka_unit_test(test_gguf), cmocka_unit_test(test_names_of_llama3), cmocka_unit_test(test_decode), cmocka_unit_test(test_broken_bytes),
         cmocka_unit_test(test_long_runs), cmocka_unit_test(test_refused), cmocka_unit_test(test_names), cmocka_unit_test(test_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 """What may happen to workers, to real processes: hang, garbage, wrong secret, other model, nobody left, coming back, leaving, replacement of all, a slow one."""
 import json
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -258,7 +259,34 @@ def workers_are_reached_by_name():
         return nobody.stderr.strip()[-200:]
 
 
+def users_of_one_host_work_together():
+    """Those of other users cannot share memory: by TCP. Copies, because the checkout may lie where others cannot look."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        return "SKIPPED: needs root and setpriv(1)"
+    with Room() as room:
+        os.chmod(room.folder.name, 0o755)
+        os.chmod(room.secret, 0o644)
+        program, model = os.path.join(room.folder.name, "tandem"), os.path.join(room.folder.name, "model")
+        shutil.copy(BINARY, program)
+        shutil.copytree(MODEL, model)
+        for path in pathlib.Path(model).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        os.chmod(model, 0o755)
+        port = free_port()
+        user = lambda number: ["setpriv", "--reuid", str(number), "--regid", str(number), "--clear-groups"]
+        worker = room.start([*user(61001), program, "worker", model, "--listen", f"127.0.0.1:{port}", "--secret-file", room.secret, "-t", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        require(worker.stdout.readline().startswith(b"ready"), "the worker did not start")
+        command = [program, "run", model, "-v", "-p", "Once upon a time", "-n", "40", "--temp", "0", "--ffn", f"127.0.0.1:{port}", "--secret-file", room.secret, "--wait-for-workers", "5000"]
+        expected = room.run(None, tokens=40, model=MODEL).stdout
+        for who in (user(61002), [], user(61001)):
+            done = subprocess.run([*who, *command, "--ignore-eos", "-c", "1024"], capture_output=True, timeout=60)
+            lanes = done.stderr.decode()
+            require(done.returncode == 0 and done.stdout == expected, f"as {who[2:3] or 'root'}: {lanes[-500:]}")
+            require(("posix" in lanes) == (who == user(61001)), f"as {who[2:3] or 'root'}: lanes {lanes[-500:]}")
+        return "another user and root by TCP, the same user by shared memory"
+
+
 if __name__ == "__main__":
-    main([workers_are_reached_by_name, a_hung_worker_is_given_up_and_taken_back, with_a_replica_the_gap_is_short, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
+    main([users_of_one_host_work_together, workers_are_reached_by_name, a_hung_worker_is_given_up_and_taken_back, with_a_replica_the_gap_is_short, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
           a_worker_restarted_with_another_model_is_refused_while_requests_run, garbage_costs_nothing, a_worker_leaves_in_peace, all_workers_are_replaced_while_requests_run,
           a_slow_worker_is_named_and_its_work_doubled, a_port_in_use_is_a_sentence])

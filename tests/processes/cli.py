@@ -140,6 +140,32 @@ def missing_workers():
         check("and with --ffn-fallback computes here", here["nll"] == fallback["nll"], (here, fallback))
 
 
+def said(title, done, *words):
+    check(title, done.returncode not in (0, -6, -11) and all(w.encode() in done.stderr for w in words) and done.stderr.strip().count(b"\n") <= 1, done)
+
+
+def output_that_fails():
+    for verb in (("--version",), ("--help",), ("tokenize", "", "-p", "hi"), ("tokenize", "", "--decode", "5,6"), ("run", "-p", "Once", "-n", "20", "-q"), ("inspect", "models/nano"), ("plan", "step3", "--cost", "--hardware", "h800")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([TANDEM, *verb], stdout=full, stderr=subprocess.PIPE, timeout=60)
+        said(f"a full disk under {' '.join(verb)} is told", done, "standard output", "No space left")
+
+
+def nonsense():
+    said("--trace wants workers", run("run", "-n", "1", "--trace", "/nonexistent/t.json"), "ffn")
+    said("an id beyond the vocabulary", run("tokenize", "", "--decode", "1,999999"), "below", "999999")
+    with tempfile.TemporaryDirectory() as folder:
+        key = os.path.join(folder, "key")
+        with open(key, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write("0123456789abcdef0123456789abcdef")
+        said("convert to a type that nobody knows", run("convert", "models/nano", os.path.join(folder, "x.gguf"), "-q", "zork"), "q4_k", "zork")
+        for port in ("0", "65536", "99999", "http", "-1"):
+            said(f"port {port}", run("worker", "models/nano", "--listen", f"127.0.0.1:{port}", "--secret-file", key), "1 to 65535", port)
+        for share in ("--experts", "--layers"):
+            said(f"{share} of nothing", run("worker", "models/nano", "--listen", "127.0.0.1:9", "--secret-file", key, share, ""), share, "found nothing")
+        said("a timeline that cannot be written", run("run", "-n", "1", "--trace", "/nonexistent/t.json", "--ffn", "127.0.0.1:9", "--secret-file", key), "/nonexistent/t.json")
+
+
 def odd_names():
     with tempfile.TemporaryDirectory() as folder:
         odd = os.path.join(folder, 'a "model"\\ of mine')
@@ -175,6 +201,6 @@ def tools():
 
 
 if __name__ == "__main__":
-    for part in (completions, planning, signals_and_pipes, start_up, chat_on_pipe, full_context, missing_workers, odd_names, tools):
+    for part in (completions, planning, signals_and_pipes, start_up, chat_on_pipe, full_context, missing_workers, output_that_fails, nonsense, odd_names, tools):
         part()
     sys.exit(1 if failures else 0)
