@@ -85,7 +85,11 @@ static void on_closed(void *user, int conn, const char *why)
     for (int i = 0; i < TD_VISITORS_MAX; i++)
         if (crew->visitors[i].used && crew->visitors[i].conn == conn) td_visit_end(crew, &crew->visitors[i], false);
     for (int i = 0; i < TD_PEERS_MAX; i++)
-        if (crew->peers[i].state != TD_PEER_FREE && crew->peers[i].conn == conn) td_peer_lose(crew, i, false, why);
+        if (crew->peers[i].state != TD_PEER_FREE && crew->peers[i].conn == conn) {
+            char greeting[200];
+            snprintf(greeting, sizeof greeting, "%.100s during the greeting (has it as many clients as it takes, --clients?)", why);
+            td_peer_lose(crew, i, false, crew->peers[i].state == TD_PEER_GREETING && strstr(why, "closed") ? greeting : why);
+        }
 }
 
 static void on_sent(void *user, void *buffer)

@@ -222,7 +222,7 @@ static void ask_closed(void *user, int conn, const char *why)
 {
     asking *a = user;
     char text[256];
-    snprintf(text, sizeof text, "the connection ended (%s); is that a Tandem worker or --control address, with the same secret?", why);
+    snprintf(text, sizeof text, "the connection ended (%s); is that a Tandem worker or --control address, with the same secret, and not full (--clients)?", why);
     if (conn == a->conn) ask_fail(a, TD_E_PEER, text);
 }
 
