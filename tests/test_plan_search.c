@@ -80,6 +80,31 @@ static void what_cannot_work_names_what_would(void **state)
     }
 }
 
+/* What nothing on one H800 node of 8 meets: the refusal's sentence. */
+static const char *refusal(double tpot_ms)
+{
+    static char sentence[600];
+    char *out = NULL;
+    assert_int_equal(td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "qwen3-30b-a3b", .hardware = "h800", .tpot_ms = tpot_ms, .devices_max = 8}, &out), TD_E_INVALID);
+    snprintf(sentence, sizeof sentence, "%s", td_error());
+    return sentence;
+}
+
+static void the_nearest_that_works_does_not_depend_on_an_absurd_target(void **state)
+{
+    (void)state;
+    char first[600];
+    snprintf(first, sizeof first, "%s", refusal(0.001));
+    assert_non_null(strstr(first, "meets 0.001 ms"));
+    const char *nearest = strstr(first, "the nearest that works is");
+    assert_non_null(nearest);
+    static const double targets[] = {0.0013, 0.02, 0.07};
+    for (size_t i = 0; i < TD_COUNT(targets); i++) assert_non_null(strstr(refusal(targets[i]), nearest));
+    static const double never[] = {1e-320, 1e-300, 0.00099, 2e7, -1, NAN, INFINITY};
+    for (size_t i = 0; i < TD_COUNT(never); i++)
+        if (!strstr(refusal(never[i]), "--tpot: expected 0.001 to 10000000 ms")) fail_msg("%g: %s", never[i], td_error());
+}
+
 /* ---- what the engine is told ---- */
 
 static cJSON *judged(const char *model, const char *kv, double context, const char *deploy)
@@ -235,6 +260,7 @@ int main(void)
         cmocka_unit_test(the_cheapest_meets_its_target_and_more_time_never_costs_more),
         cmocka_unit_test(a_side_may_mix_hardware),
         cmocka_unit_test(what_cannot_work_names_what_would),
+        cmocka_unit_test(the_nearest_that_works_does_not_depend_on_an_absurd_target),
         cmocka_unit_test(the_engine_is_told_the_context_that_was_planned),
         cmocka_unit_test(what_the_engine_cannot_do_is_said),
         cmocka_unit_test(the_verdict_counts_weights_as_they_are_stored),

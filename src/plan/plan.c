@@ -150,7 +150,7 @@ static td_status loads_read(const char *path, inputs *in)
 static td_status workload_read(inputs *in)
 {
     const td_plan_options *o = in->o;
-    if (in->question.tpot_s > 1e4 || o->tpot_ms < 0) return td_fail(TD_E_INVALID, "--tpot: expected 0 to 10000000 ms, found %g", o->tpot_ms);
+    if (o->tpot_ms != 0 && !(o->tpot_ms >= 1e-3 && o->tpot_ms <= 1e7)) return td_fail(TD_E_INVALID, "--tpot: expected 0.001 to 10000000 ms, found %g", o->tpot_ms);
     if (o->devices_max < 0 || o->devices_max > 1000000) return td_fail(TD_E_INVALID, "--devices-max: expected 1 to 1000000, found %d", o->devices_max);
     if (!(o->jitter >= 0 && o->jitter <= 1)) return td_fail(TD_E_INVALID, "--jitter: expected 0 to 1, found %g", o->jitter);
     if (!(o->straggler == 0 || (o->straggler >= 1 && o->straggler <= 1000))) return td_fail(TD_E_INVALID, "--straggler: expected 1 to 1000 times the normal time, found %g", o->straggler);

@@ -115,7 +115,7 @@ td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
         char why[512], shape[256] = "";
         double reachable = 0;
         if (!other) return td_fail(TD_E_MEMORY, "no memory");
-        for (double t = 1.25 * q->tpot_s; t < 100 && reachable == 0; t *= 1.25)
+        for (double t = fmax(1.25 * q->tpot_s, 1e-4); t < 100 && reachable == 0; t *= 1.25)
             if (at_target(q, t, other, densest, why, sizeof why) > 0) {
                 reachable = t;
                 for (size_t i = 0; i < 1; i++) {
@@ -126,7 +126,7 @@ td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
                 }
             }
         free(other);
-        if (reachable > 0) return td_fail(TD_E_INVALID, "%s at context %.0f: nothing on this hardware meets %.1f ms a token; the nearest that works is %s", q->model->name, q->load.context, 1e3 * q->tpot_s, shape);
+        if (reachable > 0) return td_fail(TD_E_INVALID, "%s at context %.0f: nothing on this hardware meets %g ms a token; the nearest that works is %s", q->model->name, q->load.context, 1e3 * q->tpot_s, shape);
         return td_fail(TD_E_INVALID, "%s at context %.0f: nothing of at most %d devices works at any latency (%.400s)", q->model->name, q->load.context, q->devices_max, out->why_none);
     }
     out->afd_impossible = !first_of(out->choices, out->count, false);
@@ -234,7 +234,7 @@ void plan_verdict(const plan_question *q, const plan_answer *answer, td_buffer *
 {
     const plan_choice *afd = first_of(answer->choices, answer->count, false), *together = first_of(answer->choices, answer->count, true);
     if (!afd || !together) {
-        td_buffer_format(out, "Only %s deployments meet %.0f ms on this hardware.", afd ? "disaggregated" : "colocated", 1e3 * q->tpot_s);
+        td_buffer_format(out, "Only %s deployments meet %g ms on this hardware.", afd ? "disaggregated" : "colocated", 1e3 * q->tpot_s);
         return;
     }
     bool split = afd->result.usd_mtok < together->result.usd_mtok;

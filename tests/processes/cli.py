@@ -86,7 +86,7 @@ def planning():
         check("bench --predict prints prediction beside measurement", done.returncode == 0 and all(0 < r["low"] <= r["predicted"] <= r["high"] for r in json.loads(done.stdout)), done)
         done = run("bench", "-n", "4", "-r", "1", "--threads", "1", "--predict", fit)
         check("bench --predict says what was not measured", done.returncode == 1 and b"1 threads" in done.stderr, done)
-        for option, value in (("--context", "0"), ("--tpot", "0"), ("--devices-max", "0"), ("--devices-max", "1.5"), ("--tpot", "-5ms"), ("--context", "nan"), ("--rate", "0"), ("--requests", "1e99")):
+        for option, value in (("--context", "0"), ("--tpot", "0"), ("--devices-max", "0"), ("--devices-max", "1.5"), ("--tpot", "-5ms"), ("--tpot", "1e-300"), ("--context", "nan"), ("--rate", "0"), ("--requests", "1e99")):
             check(f"plan step3 {option} {value}: one sentence", sentence(run("plan", "step3", option, value), "expected", value), option)
         check("plan --calibrate without a file name", sentence(run("plan", "--calibrate", ""), "file"), fit)
 
