@@ -214,6 +214,16 @@ static void a_gguf_file_is_read_as_its_configuration_would_be(void **state)
     remove(path);
 }
 
+static void bad_hardware_line(const char *path, const char *line, const char *expect)
+{
+    plan_hardware_table table;
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "\n%s", line);
+    fclose(f);
+    if (plan_hardware_load(path, &table) != TD_E_FORMAT || !strstr(td_error(), expect)) fail_msg("%s: expected '%s' in: %s", line, expect, td_error());
+}
+
 static void hardware_lines_are_read_or_refused_by_number(void **state)
 {
     (void)state;
@@ -238,13 +248,12 @@ static void hardware_lines_are_read_or_refused_by_number(void **state)
     plan_hardware_free(&table);
     static const char *const bad[] = {"x gpu 1 2 3\n", "x gpu -1 100 200 48 900 25 5 - 4 300\n", "x gpu nan 100 200 48 900 25 5 - 4 300\n", "x gpu 1 0 200 48 900 25 5 - 4 300\n", "x gpu 1 1 2 48 900 25 5 - 1.5 300\n",
         "a\"b gpu 1 100 200 48 900 25 5 - 4 300\n", "a,b gpu 1 100 200 48 900 25 5 - 4 300\n", "a+b gpu 1 100 200 48 900 25 5 - 4 300\n", "a:4 gpu 1 100 200 48 900 25 5 - 4 300\n", "\xc3\xa9 gpu 1 100 200 48 900 25 5 - 4 300\n"};
-    for (size_t i = 0; i < TD_COUNT(bad); i++) {
-        f = fopen(path, "w");
-        fprintf(f, "\n%s", bad[i]);
-        fclose(f);
-        assert_int_equal(plan_hardware_load(path, &table), TD_E_FORMAT);
-        assert_non_null(strstr(td_error(), "line 2"));
-    }
+    for (size_t i = 0; i < TD_COUNT(bad); i++) bad_hardware_line(path, bad[i], "line 2");
+    static const struct { const char *line, *expect; } named[] = {
+        {"x gpu 1 1e8 200 48 900 25 5 - 4 300", "expected '-', 0 or a number from 1e-06 to 10000000 as bf16 TFLOP/s, found '1e8'"}, {"x gpu 1 100 200 48 1e-300 25 5 - 4 300", "as GB/s, found '1e-300'"},
+        {"x gpu 1e308 100 200 48 900 25 5 - 4 300", "as usd/h, found '1e308'"}, {"x gpu 1 100 200 48 900 25 5 - 4 300 7", "expected 12 columns"}, {"x gpu 1 100 200 48 900 25 5 - 4 300 7", "found 13"},
+        {"x gpu 1 100 200 48 900 25 5 - 4 300 a dear receipt", "found 15"}, {"x tpu 1 100 200 48 900 25 5 - 4 300", "expected gpu, npu or cpu as kind, found 'tpu'"}, {"x GPU 1 100 200 48 900 25 5 - 4 300", "'GPU'"}};
+    for (size_t i = 0; i < TD_COUNT(named); i++) bad_hardware_line(path, named[i].line, named[i].expect);
     remove(path);
 }
 

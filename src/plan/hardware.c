@@ -52,8 +52,8 @@ td_status plan_hardware_put(plan_hardware_table *table, const plan_hardware *ite
     return TD_OK;
 }
 
-/* One column: a non-negative number or '-' (0). */
-static bool column(const char *word, double max, double *out)
+/* One column: a figure or '-' (0). */
+static bool column(const char *word, double *out)
 {
     if (!strcmp(word, "-")) {
         *out = 0;
@@ -61,8 +61,10 @@ static bool column(const char *word, double max, double *out)
     }
     char *end;
     *out = strtod(word, &end);
-    return end != word && !*end && isfinite(*out) && *out >= 0 && *out <= max;
+    return end != word && !*end && plan_figure_fits(*out);
 }
+
+static bool kind_known(const char *kind) { return !strcmp(kind, "gpu") || !strcmp(kind, "npu") || !strcmp(kind, "cpu"); }
 
 /* Names stand raw in --deploy, JSON and CSV. */
 static bool name_is_plain(const char *name) { return !name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")]; }
@@ -74,17 +76,19 @@ static td_status parse_line(const char *where, int line, char *text, plan_hardwa
     char *source = strchr(text, '#'), *words[COLUMNS + 2], *save = NULL;
     if (source) *source++ = 0;
     int count = 0;
-    for (char *word = strtok_r(text, " \t\r", &save); word && count < COLUMNS + 2; word = strtok_r(NULL, " \t\r", &save)) words[count++] = word;
+    for (char *word = strtok_r(text, " \t\r", &save); word; word = strtok_r(NULL, " \t\r", &save), count++)
+        if (count < COLUMNS + 2) words[count] = word;
     if (count != COLUMNS + 2)
-        return td_fail(TD_E_FORMAT, "%s line %d: expected 12 columns (name kind usd/h bf16 fp8 GB GB/s nic us scaleup node watts), found %d", where, line, count);
+        return td_fail(TD_E_FORMAT, "%s line %d: expected 12 columns (name kind usd/h bf16 fp8 GB GB/s nic us scaleup node watts) and the source after '#', found %d", where, line, count);
     double v[COLUMNS];
     for (int i = 0; i < COLUMNS; i++)
-        if (!column(words[i + 2], 1e7, &v[i])) return td_fail(TD_E_FORMAT, "%s line %d: expected a number of at least 0 or '-' as %s, found '%s'", where, line, titles[i], words[i + 2]);
+        if (!column(words[i + 2], &v[i])) return td_fail(TD_E_FORMAT, "%s line %d: expected '-', 0 or a number from %g to %.0f as %s, found '%s'", where, line, PLAN_FIGURE_MIN, PLAN_FIGURE_MAX, titles[i], words[i + 2]);
     if (v[1] <= 0 || v[3] <= 0 || v[4] <= 0 || v[5] <= 0 || v[8] < 1 || v[8] != floor(v[8]))
         return td_fail(TD_E_FORMAT, "%s line %d: bf16, GB, GB/s, nic must be above 0 and node a whole number of at least 1", where, line);
     plan_hardware h = {.usd_hour = v[0], .bf16 = v[1] * 1e12, .fp8 = v[2] * 1e12, .memory_bytes = v[3] * 1e9, .bandwidth = v[4] * 1e9, .nic = v[5] * 1e9,
                        .nic_latency_s = v[6] * 1e-6, .scale_up = v[7] * 1e9, .node = (int)v[8], .watts = v[9]};
-    if (strlen(words[0]) >= sizeof h.name || strlen(words[1]) >= sizeof h.kind) return td_fail(TD_E_FORMAT, "%s line %d: the name or kind is too long", where, line);
+    if (strlen(words[0]) >= sizeof h.name) return td_fail(TD_E_FORMAT, "%s line %d: expected a name of at most %zu letters, found %zu", where, line, sizeof h.name - 1, strlen(words[0]));
+    if (!kind_known(words[1])) return td_fail(TD_E_FORMAT, "%s line %d: expected gpu, npu or cpu as kind, found '%s'", where, line, words[1]);
     if (!name_is_plain(words[0])) return td_fail(TD_E_FORMAT, "%s line %d: expected a name of letters, digits, dots, dashes and underscores, found '%s'", where, line, words[0]);
     snprintf(h.name, sizeof h.name, "%s", words[0]);
     snprintf(h.kind, sizeof h.kind, "%s", words[1]);

@@ -79,6 +79,11 @@ typedef struct {
     double watts;
 } plan_hardware;
 
+/* A figure of a device, a price included, in the units of the table: 0, or neither so small nor so large that sums of it stop being numbers. */
+#define PLAN_FIGURE_MIN 1e-6
+#define PLAN_FIGURE_MAX 1e7
+static inline bool plan_figure_fits(double v) { return v == 0 || (v >= PLAN_FIGURE_MIN && v <= PLAN_FIGURE_MAX); }
+
 typedef struct { plan_hardware *items; size_t count, capacity; } plan_hardware_table;
 
 /* The shipped table, then path (may be NULL) whose lines replace lines of the same name. */
