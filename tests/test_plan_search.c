@@ -229,6 +229,37 @@ static void bad_options_are_one_sentence(void **state)
     }
 }
 
+static void numbers_out_of_range_name_the_range(void **state)
+{
+    (void)state;
+    static const struct { td_plan_task task; td_plan_options o; const char *expect; } cases[] = {
+        {TD_PLAN_SEARCH, {.prices = "h20=1e308", .format = "json"}, "--price: expected 0 or 1e-06 to 10000000 dollars after 'h20=', found '1e308'"}, {TD_PLAN_COST, {.prices = "h800=2,h20=1.1e7"}, "10000000"},
+        {TD_PLAN_SEARCH, {.prices = "h20=1e-320"}, "1e-06"}, {TD_PLAN_SEARCH, {.prices = "h20=-1,h800=2"}, "found '-1'"}, {TD_PLAN_SEARCH, {.prices = "h20=dear"}, "found 'dear'"}, {TD_PLAN_SEARCH, {.prices = "h20=nan"}, "found 'nan'"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char *out = NULL;
+        td_plan_options o = cases[i].o;
+        o.model = "qwen3-30b-a3b";
+        if (td_plan(cases[i].task, &o, &out) != TD_E_INVALID) fail_msg("case %zu was accepted: %s", i, out ? out : td_error());
+        assert_null(out);
+        if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
+    }
+}
+
+static void prices_at_their_limits_give_numbers(void **state)
+{
+    (void)state;
+    static const char *const prices[] = {"h800=1e7,h20=1e7", "h800=1e-6,h20=1e-6", "h800=1e7,h20=1e-6"};
+    for (size_t i = 0; i < TD_COUNT(prices); i++) {
+        char *out = NULL;
+        assert_int_equal(td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .hardware = "h800,h20", .prices = prices[i], .demand = 1e15, .format = "json", .devices_max = 64}, &out), TD_OK);
+        cJSON *json = cJSON_Parse(out);
+        if (!json) fail_msg("no JSON: %s", out);
+        assert_true(cJSON_GetObjectItem(cJSON_GetObjectItem(json, "best"), "usd_per_mtoken")->valuedouble >= 0);
+        cJSON_Delete(json);
+        td_free(out);
+    }
+}
+
 static void an_option_that_would_not_be_looked_at_is_refused(void **state)
 {
     (void)state;
@@ -266,6 +297,8 @@ int main(void)
         cmocka_unit_test(the_verdict_counts_weights_as_they_are_stored),
         cmocka_unit_test(hardware_without_a_price_decides_nothing),
         cmocka_unit_test(bad_options_are_one_sentence),
+        cmocka_unit_test(numbers_out_of_range_name_the_range),
+        cmocka_unit_test(prices_at_their_limits_give_numbers),
         cmocka_unit_test(an_option_that_would_not_be_looked_at_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,8 @@ static td_status prices_apply(const char *prices, plan_hardware_table *table)
         name[length] = 0;
         TD_TRY(plan_hardware_find(table, name, &h));
         double usd = strtod(at + length + 1, &end);
-        if (end == at + length + 1 || (*end && *end != ',') || !isfinite(usd) || usd < 0) return td_fail(TD_E_INVALID, "--price: expected a number of dollars after '%s=', found '%s'", name, at + length + 1);
+        if (end == at + length + 1 || (*end && *end != ',') || !plan_figure_fits(usd))
+            return td_fail(TD_E_INVALID, "--price: expected 0 or %g to %.0f dollars after '%s=', found '%.*s'", PLAN_FIGURE_MIN, PLAN_FIGURE_MAX, name, (int)strcspn(at + length + 1, ","), at + length + 1);
         table->items[h - table->items].usd_hour = usd;
         at = *end ? end + 1 : end;
     }
