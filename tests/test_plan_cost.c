@@ -165,7 +165,10 @@ static void config_errors_name_the_key(void **state)
     static const struct { const char *json, *expect; } cases[] = {{"{}", "hidden_size"}, {"{\"hidden_size\":-4,\"num_hidden_layers\":2}", "hidden_size"},
         {"{\"hidden_size\":64,\"num_hidden_layers\":99999,\"vocab_size\":10}", "num_hidden_layers"}, {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4}", "intermediate_size"},
         {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"kv_lora_rank\":16}", "qk_rope_head_dim"},
-        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"num_experts\":8,\"num_experts_per_tok\":9,\"moe_intermediate_size\":4}", "num_experts_per_tok"}, {"[]", "object"}};
+        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"num_experts\":8,\"num_experts_per_tok\":9,\"moe_intermediate_size\":4}", "num_experts_per_tok"}, {"[]", "object"},
+        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"num_attention_groups\":3}", "'num_attention_groups' to divide the 4 attention heads, found 3"},
+        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":65}", "at most the hidden size 64"},
+        {"{\"hidden_size\":64,\"num_hidden_layers\":2,\"vocab_size\":10,\"num_attention_heads\":4,\"sliding_window\":8,\"attention_other_setting\":{\"num_attention_heads\":6,\"num_attention_groups\":4}}", "divide the 6 attention heads"}};
     for (size_t i = 0; i < TD_COUNT(cases); i++) {
         plan_model m;
         cJSON *json = cJSON_Parse(cases[i].json);
@@ -175,6 +178,67 @@ static void config_errors_name_the_key(void **state)
     }
 }
 
+/* A published configuration of 32 query heads and 128 experts, with one key replaced by other JSON (NULL: left out). */
+static td_status with_key(const char *key, const char *value, plan_model *out)
+{
+    cJSON *json = cJSON_Parse("{\"hidden_size\":2048,\"num_hidden_layers\":48,\"vocab_size\":151936,\"num_attention_heads\":32,\"num_key_value_heads\":4,\"head_dim\":128,\"num_experts\":128,\"num_experts_per_tok\":8,"
+                              "\"moe_intermediate_size\":768,\"intermediate_size\":6144,\"n_shared_experts\":0,\"max_position_embeddings\":40960}");
+    cJSON_DeleteItemFromObjectCaseSensitive(json, key);
+    if (value) cJSON_AddItemToObject(json, key, cJSON_Parse(value));
+    td_status status = plan_model_from_config(json, "x", out);
+    cJSON_Delete(json);
+    return status;
+}
+
+static void a_key_out_of_range_is_not_replaced_by_a_default(void **state)
+{
+    (void)state;
+    static const struct { const char *key, *value, *expect; } cases[] = {
+        {"num_experts", "-128", "expected 'num_experts' to be a whole number between 0 and 1000000, found -128"}, {"num_experts", "1e9", "found 1000000000"}, {"num_experts", "\"128\"", "found a string"}, {"num_experts", "128.5", "found 128.5"},
+        {"num_experts", "true", "found true"}, {"moe_intermediate_size", "0", "'moe_intermediate_size' to be a whole number between 1 and 10000000, found 0"}, {"moe_intermediate_size", "-768", "found -768"},
+        {"head_dim", "-128", "'head_dim' to be a whole number between 1 and 65536, found -128"}, {"head_dim", "0", "found 0"}, {"head_dim", "1e9", "found 1000000000"}, {"head_dim", "1e999", "found inf"},
+        {"num_key_value_heads", "0", "'num_key_value_heads' to be a whole number between 1 and 32, found 0"}, {"num_key_value_heads", "64", "found 64"}, {"num_key_value_heads", "5", "'num_key_value_heads' to divide the 32 attention heads, found 5"},
+        {"n_shared_experts", "100", "'n_shared_experts' to be a whole number between 0 and 64, found 100"}, {"n_shared_experts", "\"1\"", "found a string"},
+        {"share_expert_dim", "-1", "'share_expert_dim'"}, {"sliding_window", "-1", "'sliding_window'"}, {"sliding_window", "\"4096\"", "'sliding_window'"}, {"attention_chunk_size", "0.5", "'attention_chunk_size'"},
+        {"first_k_dense_replace", "-3", "'first_k_dense_replace'"}, {"decoder_sparse_step", "1.5", "'decoder_sparse_step'"}, {"intermediate_size_mlp", "1e8", "'intermediate_size_mlp'"}, {"max_position_embeddings", "-1", "'max_position_embeddings'"},
+        {"kv_lora_rank", "\"512\"", "'kv_lora_rank'"}, {"share_q_dim", "\"2048\"", "'share_q_dim'"}, {"linear_num_value_heads", "\"32\"", "'linear_num_key_heads'"}, {"hidden_size", "\"2048\"", "'hidden_size' to be a whole number between 1 and 1000000, found a string"},
+        {"num_experts_per_tok", "129", "between 1 and 128, found 129"}, {"num_attention_heads", "4096.5", "'num_attention_heads'"}};
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        plan_model m;
+        td_status status = with_key(cases[i].key, cases[i].value, &m);
+        if (status != TD_E_FORMAT || !strstr(td_error(), cases[i].expect) || strchr(td_error(), '\n')) fail_msg("%s %s: expected '%s' in: %s", cases[i].key, cases[i].value, cases[i].expect, status < 0 ? td_error() : "no error");
+    }
+}
+
+static void what_a_published_configuration_leaves_open_is_absent(void **state)
+{
+    (void)state;
+    static const struct { const char *key, *value; } same[] = {{"n_shared_experts", NULL}, {"n_shared_experts", "null"}, {"sliding_window", "0"}, {"sliding_window", "null"}, {"sliding_window", "false"}, {"attention_chunk_size", "null"},
+        {"first_k_dense_replace", "0"}, {"decoder_sparse_step", "0"}, {"moe_layer_freq", "[1,1,0]"}, {"num_local_experts", "[64,64]"}, {"q_lora_rank", "null"}, {"max_position_embeddings", "null"}, {"intermediate_size_mlp", "0"},
+        {"share_expert_dim", "0"}, {"head_dim", "128.0"}};
+    plan_model known, m;
+    assert_int_equal(plan_model_find("qwen3-30b-a3b", &known), TD_OK);
+    for (size_t i = 0; i < TD_COUNT(same); i++) {
+        if (with_key(same[i].key, same[i].value, &m) < 0) fail_msg("%s %s: %s", same[i].key, same[i].value, td_error());
+        assert_near(plan_total_parameters(&m), plan_total_parameters(&known), 1e-12);
+        assert_int_equal(m.attention_groups, 1);
+        assert_near(m.attention[0].kv_values, known.attention[0].kv_values, 0);
+    }
+    assert_int_equal(with_key("num_experts", "0", &m), TD_OK); /* dense */
+    assert_int_equal(m.ffn[0].experts, 0);
+    assert_int_equal(with_key("num_key_value_heads", NULL, &m), TD_OK);
+    assert_int_equal(m.attention[0].kv_heads, 32);
+    assert_int_equal(with_key("head_dim", "null", &m), TD_OK);
+    assert_int_equal(m.attention[0].head_dim, 64);
+    assert_int_equal(with_key("first_k_dense_replace", "48", &m), TD_OK); /* no layer has experts */
+    assert_int_equal(m.ffn[0].layers, 0);
+    char name[96];
+    int models = 0;
+    for (; plan_model_at(models, name, sizeof name); models++)
+        if (plan_model_find(name, &m) < 0) fail_msg("%s", td_error());
+    assert_true(models >= 24);
+}
+
 static void gguf_key(FILE *f, const char *key, uint32_t value)
 {
     uint64_t length = strlen(key);
@@ -182,20 +246,19 @@ static void gguf_key(FILE *f, const char *key, uint32_t value)
     fwrite(&length, 8, 1, f), fwrite(key, 1, length, f), fwrite(&type, 4, 1, f), fwrite(&value, 4, 1, f);
 }
 
-static void a_gguf_file_is_read_as_its_configuration_would_be(void **state)
+/* qwen3-30b-a3b, but for the two numbers: a router in every layer; a Q8_0 expert matrix and a head weigh the sides. */
+static void gguf_file(char *path, uint32_t kv_heads, uint32_t expert_width)
 {
-    (void)state;
-    char path[] = "/tmp/td_plan_XXXXXX.gguf";
     FILE *f = fdopen(mkstemps(path, 5), "w");
-    static const struct { const char *key; uint32_t value; } keys[] = {{"qwen3moe.block_count", 48}, {"qwen3moe.embedding_length", 2048}, {"qwen3moe.feed_forward_length", 6144}, {"qwen3moe.attention.head_count", 32},
-        {"qwen3moe.attention.head_count_kv", 4}, {"qwen3moe.attention.key_length", 128}, {"qwen3moe.attention.value_length", 128}, {"qwen3moe.expert_count", 128}, {"qwen3moe.expert_used_count", 8},
-        {"qwen3moe.expert_feed_forward_length", 768}, {"qwen3moe.vocab_size", 151936}};
+    const struct { const char *key; uint32_t value; } keys[] = {{"qwen3moe.block_count", 48}, {"qwen3moe.embedding_length", 2048}, {"qwen3moe.feed_forward_length", 6144}, {"qwen3moe.attention.head_count", 32},
+        {"qwen3moe.attention.head_count_kv", kv_heads}, {"qwen3moe.attention.key_length", 128}, {"qwen3moe.attention.value_length", 128}, {"qwen3moe.expert_count", 128}, {"qwen3moe.expert_used_count", 8},
+        {"qwen3moe.expert_feed_forward_length", expert_width}, {"qwen3moe.vocab_size", 151936}};
     uint64_t tensors = 48 + 2, pairs = TD_COUNT(keys) + 1, length, offset = 0, dims[2] = {32, 2};
     uint32_t version = 3, string = 8, rank = 2, q8_0 = 8;
     fwrite("GGUF", 1, 4, f), fwrite(&version, 4, 1, f), fwrite(&tensors, 8, 1, f), fwrite(&pairs, 8, 1, f);
     length = 20, fwrite(&length, 8, 1, f), fwrite("general.architecture", 1, 20, f), fwrite(&string, 4, 1, f), length = 8, fwrite(&length, 8, 1, f), fwrite("qwen3moe", 1, 8, f);
     for (size_t i = 0; i < TD_COUNT(keys); i++) gguf_key(f, keys[i].key, keys[i].value);
-    for (int t = 0; t < 50; t++) { /* a router in every layer; a Q8_0 expert matrix and a head weigh the sides */
+    for (int t = 0; t < 50; t++) {
         char name[64];
         snprintf(name, sizeof name, t < 48 ? "blk.%d.ffn_gate_inp.weight" : t == 48 ? "blk.0.ffn_up_exps.weight" : "output.weight", t);
         length = strlen(name);
@@ -205,13 +268,25 @@ static void a_gguf_file_is_read_as_its_configuration_would_be(void **state)
     while (ftell(f) % 32) fputc(0, f);
     for (uint64_t i = 0; i < offset; i++) fputc(0, f);
     fclose(f);
+}
+
+static void a_gguf_file_is_read_as_its_configuration_would_be(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/td_plan_XXXXXX.gguf", other[] = "/tmp/td_plan_XXXXXX.gguf";
     plan_model from_file, named;
+    gguf_file(path, 4, 768);
     if (plan_model_find(path, &from_file) < 0) fail_msg("%s", td_error());
     assert_int_equal(plan_model_find("qwen3-30b-a3b", &named), TD_OK);
     assert_near(plan_total_parameters(&from_file), plan_total_parameters(&named), 1e-12);
     assert_near(plan_active_parameters(&from_file), plan_active_parameters(&named), 1e-12);
     assert_near(from_file.ffn_weight_bytes, 34.0 / 32, 1e-12); /* Q8_0: 34 bytes for 32 values */
     remove(path);
+    gguf_file(other, 0, 0); /* as files say "as many as query heads" and "the width of all that a token visits" */
+    if (plan_model_find(other, &from_file) < 0) fail_msg("%s", td_error());
+    assert_int_equal(from_file.attention[0].kv_heads, 32);
+    assert_near(plan_total_parameters(&from_file), plan_total_parameters(&named) + 48 * 2.0 * 2048 * 28 * 128, 1e-12);
+    remove(other);
 }
 
 static void bad_hardware_line(const char *path, const char *line, const char *expect)
@@ -268,6 +343,8 @@ int main(void)
         cmocka_unit_test(text_json_and_schedule_agree_on_what_fits_in_memory),
         cmocka_unit_test(stored_weights_cost_their_own_bytes),
         cmocka_unit_test(config_errors_name_the_key),
+        cmocka_unit_test(a_key_out_of_range_is_not_replaced_by_a_default),
+        cmocka_unit_test(what_a_published_configuration_leaves_open_is_absent),
         cmocka_unit_test(a_gguf_file_is_read_as_its_configuration_would_be),
         cmocka_unit_test(hardware_lines_are_read_or_refused_by_number),
     };

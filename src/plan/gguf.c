@@ -24,6 +24,13 @@ static double put(translation *t, const char *key, const char *name)
     return (double)value;
 }
 
+/* A key with a value of its own, in the place of a 0 that the file has. */
+static void put_instead(translation *t, const char *name, double value)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(t->config, name);
+    cJSON_AddNumberToObject(t->config, name, value);
+}
+
 /* "sliding_window_pattern" (true: sliding) as layer_types. */
 static void put_pattern(translation *t, int layers)
 {
@@ -49,7 +56,7 @@ static void put_attention(translation *t)
         return;
     }
     if (key > 0) cJSON_AddNumberToObject(t->config, "head_dim", key);
-    if (put(t, "attention.head_count_kv", "num_key_value_heads") < 1 && heads > 0) cJSON_AddNumberToObject(t->config, "num_key_value_heads", heads);
+    if (put(t, "attention.head_count_kv", "num_key_value_heads") < 1 && heads > 0) put_instead(t, "num_key_value_heads", heads);
     put(t, "attention.q_lora_rank", "share_q_dim"); /* a low-rank query without a latent cache: MFA */
     put(t, "attention.sliding_window", "sliding_window");
 }
@@ -59,7 +66,7 @@ static void put_ffn(translation *t, int layers)
     double width = put(t, "feed_forward_length", "intermediate_size");
     if (put(t, "expert_count", "num_experts") < 1) return;
     double used = put(t, "expert_used_count", "num_experts_per_tok");
-    if (put(t, "expert_feed_forward_length", "moe_intermediate_size") < 1 && used > 0) cJSON_AddNumberToObject(t->config, "moe_intermediate_size", width / used);
+    if (put(t, "expert_feed_forward_length", "moe_intermediate_size") < 1 && used > 0) put_instead(t, "moe_intermediate_size", floor(width / used));
     if (put(t, "expert_shared_feed_forward_length", "share_expert_dim") < 1) put(t, "expert_shared_count", "n_shared_experts");
     cJSON *list = cJSON_AddArrayToObject(t->config, "moe_layers_enum");
     for (int l = 0; l < layers; l++) {
@@ -103,8 +110,8 @@ static td_status translate(translation *t, const char *path, plan_model *out)
     put(t, "context_length", "max_position_embeddings");
     if (put(t, "vocab_size", "vocab_size") < 1) {
         const td_tensor *embedding = td_checkpoint_find(t->file, "token_embd.weight");
-        if (td_gguf_array_count(t->file, "tokenizer.ggml.tokens", &tokens)) cJSON_AddNumberToObject(t->config, "vocab_size", (double)tokens);
-        else if (embedding) cJSON_AddNumberToObject(t->config, "vocab_size", (double)embedding->shape[0]);
+        if (td_gguf_array_count(t->file, "tokenizer.ggml.tokens", &tokens)) put_instead(t, "vocab_size", (double)tokens);
+        else if (embedding) put_instead(t, "vocab_size", (double)embedding->shape[0]);
     }
     put_attention(t);
     put_pattern(t, layers);

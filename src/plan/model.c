@@ -1,6 +1,6 @@
 /*
- * model.c - a config.json, reduced to what costs time. Reads the keys of the published families; a key that is missing and has no safe default is an
- * error that names it. The table of published configurations (data/plan/models.json) holds the same keys, so there is one path.
+ * model.c - a config.json, reduced to what costs time. Reads the keys of the published families; a key that is missing and has no safe default, or holds
+ * what is no whole number in its range, is an error that names it. The table of published configurations (data/plan/models.json) holds the same keys, so there is one path.
  */
 #include "plan/plan.h"
 
@@ -20,40 +20,63 @@ const char *plan_kind_name(plan_kind kind) { return kind_names[kind]; }
 
 /* ---- reading keys ---- */
 
-typedef struct { const cJSON *root; const char *name; td_status status; } reader;
+typedef struct { const cJSON *root; const char *name; td_status status; char key[64]; /* the last that held something */ } reader;
 
-/* The first of the '|'-separated keys that holds a number. */
-static bool number(const reader *r, const char *keys, double *out)
+/* Lists, objects, false and null stand in published configurations where this file knows only numbers: they say nothing. */
+static bool says(const reader *r, const char *key)
 {
-    char copy[256];
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(r->root, key);
+    return cJSON_IsNumber(item) || cJSON_IsString(item) || cJSON_IsTrue(item);
+}
+
+/* The first of the '|'-separated keys that says something: a whole number in min..max, or an error that stays in r->status. */
+static bool number(reader *r, const char *keys, double min, double max, double *out)
+{
+    char copy[256], *rest = copy, found[32];
     snprintf(copy, sizeof copy, "%s", keys);
-    char *rest = copy;
     for (char *key; (key = strsep(&rest, "|"));) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(r->root, key);
-        if (cJSON_IsNumber(item)) {
-            *out = item->valuedouble;
-            return true;
-        }
+        if (!says(r, key)) continue;
+        snprintf(r->key, sizeof r->key, "%s", key);
+        snprintf(found, sizeof found, "%.15g", item->valuedouble);
+        double value = cJSON_IsNumber(item) ? item->valuedouble : NAN;
+        if (value >= min && value <= max && value == floor(value)) *out = value;
+        else if (r->status == TD_OK)
+            r->status = td_fail(TD_E_FORMAT, "model %s: expected '%s' to be a whole number between %.0f and %.0f, found %s", r->name, key, min, max, cJSON_IsString(item) ? "a string" : cJSON_IsTrue(item) ? "true" : found);
+        return true;
     }
     return false;
 }
 
-static double optional(const reader *r, const char *keys, double fallback, double max)
+/* Where 0 means "none". */
+static double optional(reader *r, const char *keys, double fallback, double max)
 {
     double value = fallback;
-    number(r, keys, &value);
-    return value >= 0 && value <= max ? value : fallback;
+    number(r, keys, 0, max, &value);
+    return value;
+}
+
+static double positive(reader *r, const char *keys, double fallback, double max)
+{
+    double value = fallback;
+    number(r, keys, 1, max, &value);
+    return value;
 }
 
 /* A whole number in 1..max, or an error that stays in r->status. */
 static int required(reader *r, const char *keys, double max)
 {
-    double value = 0;
+    double value = 1;
     if (r->status < 0) return 1;
-    if (!number(r, keys, &value)) r->status = td_fail(TD_E_FORMAT, "model %s: expected '%s' in the configuration, found none", r->name, keys);
-    else if (!(value >= 1 && value <= max) || value != floor(value))
-        r->status = td_fail(TD_E_FORMAT, "model %s: expected '%s' between 1 and %.0f, found %g", r->name, keys, max, value);
-    return r->status < 0 ? 1 : (int)value;
+    if (!number(r, keys, 1, max, &value)) r->status = td_fail(TD_E_FORMAT, "model %s: expected '%s' in the configuration, found none", r->name, keys);
+    return (int)value;
+}
+
+/* The heads of keys and values that were read last. */
+static int divisor(reader *r, int kv_heads, int heads)
+{
+    if (r->status == TD_OK && heads % kv_heads) r->status = td_fail(TD_E_FORMAT, "model %s: expected '%s' to divide the %d attention heads, found %d", r->name, r->key, heads, kv_heads);
+    return kv_heads;
 }
 
 static bool flag(const reader *r, const char *key) { return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(r->root, key)); }
@@ -130,13 +153,13 @@ static plan_attention delta(reader *r, int hidden)
 }
 
 /* Attention layers differ: group 0 is "full", group 1 the other kind. choose tells which layer is which. */
-static void other_group(plan_model *m, plan_attention other, bool (*is_other)(const reader *r, int layer), const reader *r)
+static void other_group(plan_model *m, plan_attention other, bool (*is_other)(reader *r, int layer), reader *r)
 {
     m->attention[m->attention_groups++] = other;
     for (int l = 0; l < m->layers; l++) m->layer_attention[l] = is_other(r, l) ? 1 : 0;
 }
 
-static bool other_by_layer_types(const reader *r, int layer)
+static bool other_by_layer_types(reader *r, int layer)
 {
     const cJSON *types = cJSON_GetObjectItemCaseSensitive(r->root, "layer_types");
     if (cJSON_IsArray(types)) {
@@ -147,7 +170,7 @@ static bool other_by_layer_types(const reader *r, int layer)
     return interval >= 2 ? (layer + 1) % (int)interval != 0 : true;
 }
 
-static bool other_by_attn_type_list(const reader *r, int layer)
+static bool other_by_attn_type_list(reader *r, int layer)
 {
     const cJSON *item = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(r->root, "attn_type_list"), layer);
     return cJSON_IsNumber(item) && item->valuedouble == 0;
@@ -164,15 +187,15 @@ static plan_attention windowed(plan_attention a, double window, const char *note
 static void read_attention(reader *r, plan_model *m)
 {
     int heads = required(r, "num_attention_heads", 65536);
-    if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(r->root, "kv_lora_rank"))) {
+    if (says(r, "kv_lora_rank")) {
         m->attention[m->attention_groups++] = latent(r, m->hidden, heads);
         return;
     }
-    int head_dim = (int)optional(r, "head_dim", 0, 65536);
-    if (head_dim < 1) head_dim = m->hidden / heads;
-    int kv_heads = (int)optional(r, "num_key_value_heads|num_attention_groups|num_kv_heads", heads, heads);
-    if (kv_heads < 1) kv_heads = heads;
-    if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(r->root, "share_q_dim"))) {
+    int head_dim = (int)positive(r, "head_dim", m->hidden / heads, 65536);
+    int kv_heads = divisor(r, (int)positive(r, "num_key_value_heads|num_attention_groups|num_kv_heads", heads, heads), heads);
+    if (r->status == TD_OK && head_dim < 1) r->status = td_fail(TD_E_FORMAT, "model %s: expected 'head_dim', or 'num_attention_heads' of at most the hidden size %d, found %d", r->name, m->hidden, heads);
+    if (r->status < 0) return;
+    if (says(r, "share_q_dim")) {
         m->attention[m->attention_groups++] = factored(r, m->hidden, heads, head_dim);
         return;
     }
@@ -183,15 +206,15 @@ static void read_attention(reader *r, plan_model *m)
     double window = optional(r, "sliding_window", 0, 1e9), chunk = optional(r, "attention_chunk_size", 0, 1e9);
     bool window_on = window > 0 && !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(r->root, "use_sliding_window"));
     if (cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(r->root, "attn_type_list"))) other_group(m, lightning(m->hidden, heads, head_dim), other_by_attn_type_list, r);
-    else if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(r->root, "linear_num_value_heads"))) other_group(m, delta(r, m->hidden), other_by_layer_types, r);
+    else if (says(r, "linear_num_value_heads")) other_group(m, delta(r, m->hidden), other_by_layer_types, r);
     else if (chunk > 0) other_group(m, windowed(full, chunk, "chunked"), other_by_layer_types, r);
     else if (window_on) {
         plan_attention slide = full;
         reader other = {.root = cJSON_GetObjectItemCaseSensitive(r->root, "attention_other_setting"), .name = r->name};
         if (other.root) {
-            int other_heads = required(&other, "num_attention_heads", 65536), other_kv = required(&other, "num_attention_groups", 65536);
-            if (other.status < 0) r->status = other.status;
-            slide = grouped(m->hidden, other_heads, other_kv, (int)optional(&other, "head_dim", head_dim, 65536));
+            int other_heads = required(&other, "num_attention_heads", 65536), other_kv = divisor(&other, required(&other, "num_attention_groups", other_heads), other_heads);
+            slide = grouped(m->hidden, other_heads, other_kv, (int)positive(&other, "head_dim", head_dim, 65536));
+            if (r->status == TD_OK) r->status = other.status;
             if (flag(r, "use_head_wise_attn_gate")) slide.parameters += (double)m->hidden * other_heads;
         }
         other_group(m, windowed(slide, window, "sliding window"), other_by_layer_types, r);
@@ -222,11 +245,11 @@ static bool marked_layers(const reader *r, const char *key, bool *marks, int lay
     return true;
 }
 
-static void moe_layers(const reader *r, bool *moe, int layers)
+static void moe_layers(reader *r, bool *moe, int layers)
 {
     if (marked_layers(r, "moe_layers_enum", moe, layers)) return;
-    int first = (int)optional(r, "first_k_dense_replace|moe_layer_start_index", 0, layers);
-    int step = (int)optional(r, "interleave_moe_layer_step|decoder_sparse_step|moe_layer_freq", 1, layers);
+    int first = (int)optional(r, "first_k_dense_replace|moe_layer_start_index", 0, PLAN_LAYERS_MAX);
+    int step = (int)optional(r, "interleave_moe_layer_step|decoder_sparse_step|moe_layer_freq", 1, PLAN_LAYERS_MAX);
     if (step < 1) step = 1;
     bool dense[PLAN_LAYERS_MAX] = {0};
     marked_layers(r, "mlp_only_layers", dense, layers);
@@ -240,7 +263,7 @@ static void read_ffn(reader *r, plan_model *m)
         m->ffn[m->ffn_groups++] = (plan_ffn){.shared_parameters = 3 * h * required(r, "intermediate_size", 1e7)};
         return;
     }
-    double width = optional(r, "moe_intermediate_size", 0, 1e7), dense = optional(r, "intermediate_size_mlp", 0, 1e7);
+    double width = positive(r, "moe_intermediate_size", 0, 1e7), dense = optional(r, "intermediate_size_mlp", 0, 1e7);
     if (width < 1) width = required(r, "intermediate_size", 1e7);
     if (dense < 1) dense = optional(r, "intermediate_size", width, 1e7);
     plan_ffn f = {.experts = (int)experts, .top_k = required(r, "num_experts_per_tok|experts_per_token|moe_top_k|moe_k", experts)};
