@@ -237,6 +237,42 @@ static void the_default_rate_leaves_room_for_inline_prompts(void **state)
 }
 
 /* A pool reads the trace's prompts at the trace's own length, whatever --context says of decoding. */
+static char *with_pool(const char *prefill, double replicas, const char *format, td_status *status)
+{
+    char *out = NULL;
+    *status = td_plan(TD_PLAN_SIMULATE, &(td_plan_options){.model = "step3", .deploy = "a=8xh800:4,f=16xh800,m=3", .prefill = prefill, .replicas = replicas, .requests = 200, .format = format}, &out);
+    return out;
+}
+
+static void a_share_of_devices_is_whole_nodes_and_reported(void **state)
+{
+    (void)state;
+    static const struct { const char *share; double replicas, devices; } good[] = {{"0.5", 1, 8}, {"0.333333", 1, 8}, {"1", 1, 24}, {"0.66", 1, 8}, {"0.34", 2, 16}, {"1000", 1000, 24e6}};
+    td_status status;
+    for (size_t i = 0; i < TD_COUNT(good); i++) {
+        char *out = with_pool(good[i].share, good[i].replicas, "json", &status), more[64];
+        if (status < 0) fail_msg("%s: %s", good[i].share, td_error());
+        cJSON *json = cJSON_Parse(out);
+        assert_near(cJSON_GetObjectItem(json, "devices")->valuedouble, 24 * good[i].replicas, 0);
+        assert_near(cJSON_GetObjectItem(json, "prefill_devices")->valuedouble, good[i].devices, 0);
+        cJSON_Delete(json);
+        td_free(out);
+        snprintf(more, sizeof more, "and %.0f more that read prompts", good[i].devices);
+        out = with_pool(good[i].share, good[i].replicas, "text", &status);
+        assert_non_null(strstr(out, more));
+        td_free(out);
+    }
+    char *inline_prompts = with_pool("inline", 1, "json", &status);
+    assert_non_null(strstr(inline_prompts, "\"prefill_devices\":0,"));
+    td_free(inline_prompts);
+    static const struct { const char *share; double replicas; const char *expect; } bad[] = {{"0.01", 1, "--prefill 0.01: expected at least one node of 8 devices, 0.333333 of the 24 here"}, {"0.333", 1, "0.333333"}, {"0.16", 2, "0.166667 of the 48"},
+        {"0", 1, "above 0"}, {"1001", 1, "share"}, {"nan", 1, "share"}};
+    for (size_t i = 0; i < TD_COUNT(bad); i++) {
+        char *out = with_pool(bad[i].share, bad[i].replicas, "json", &status);
+        if (status != TD_E_INVALID || out || !strstr(td_error(), bad[i].expect)) fail_msg("%s: expected '%s' in: %s", bad[i].share, bad[i].expect, out ? out : td_error());
+    }
+}
+
 static void prompts_of_a_trace_are_read_at_their_own_length(void **state)
 {
     (void)state;
@@ -297,6 +333,7 @@ int main(void)
         cmocka_unit_test(a_request_that_fits_few_places_finds_one),
         cmocka_unit_test(an_empty_prompt_read_inline_decodes_at_once),
         cmocka_unit_test(the_default_rate_leaves_room_for_inline_prompts),
+        cmocka_unit_test(a_share_of_devices_is_whole_nodes_and_reported),
         cmocka_unit_test(prompts_of_a_trace_are_read_at_their_own_length),
         cmocka_unit_test(traces_are_read_or_refused_by_line),
     };

@@ -22,6 +22,7 @@ typedef struct {
     plan_prefill prefill;
     int prefill_servers;           /* POOL: each serves one prompt at a time in prefill_s_per_token * tokens */
     double prefill_s_per_token;
+    double prefill_devices;        /* POOL: of the servers, beside the deployment's; for the report */
     int prefill_chunk;             /* INLINE: prompt tokens a slot reads in one step; 0: 512 */
     uint64_t seed;
 } plan_simulation;

@@ -114,8 +114,8 @@ td_status plan_sim_report(const plan_simulation *s, const plan_sim_result *r, bo
     if (json) {
         td_buffer_text(out, "{\"deploy\":\"");
         plan_deployment_write(d, out);
-        td_buffer_format(out, "\",\"replicas\":%d,\"devices\":%.0f,\"requests\":%lld,\"finished\":%lld,\"refused\":%lld,\"makespan_s\":%.9g,\"tokens_per_s\":%.9g,\"tokens_per_s_device\":%.9g,\"batch_mean\":%.6g", s->replicas,
-                         devices, (long long)s->count, (long long)r->finished, (long long)r->refused, r->makespan_s, r->tokens_s, r->tokens_s / devices, r->batch_mean);
+        td_buffer_format(out, "\",\"replicas\":%d,\"devices\":%.0f,\"prefill_devices\":%.0f,\"requests\":%lld,\"finished\":%lld,\"refused\":%lld,\"makespan_s\":%.9g,\"tokens_per_s\":%.9g,\"tokens_per_s_device\":%.9g,\"batch_mean\":%.6g", s->replicas,
+                         devices, s->prefill_devices, (long long)s->count, (long long)r->finished, (long long)r->refused, r->makespan_s, r->tokens_s, r->tokens_s / devices, r->batch_mean);
         spread_json("ttft_s", &r->ttft_s, out), spread_json("tpot_s", &r->tpot_s, out), spread_json("queue_s", &r->queue_s, out), spread_json("prefill_wait_s", &r->prefill_wait_s, out);
         td_buffer_format(out, ",\"attention_busy\":%.6f,\"attention_device_busy\":%.6f,\"ffn_busy\":%.6f,\"wire_busy\":%.6f,\"shares\":{\"attention\":%.6f,\"out\":%.6f,\"ffn\":%.6f,\"back\":%.6f,\"head\":%.6f,\"wait\":%.6f},\"events\":%lld,\"steps\":%lld}\n",
                          r->a_busy, r->a_device_busy, r->f_busy, r->wire_busy, r->share_a, r->share_out, r->share_f, r->share_back, r->share_head, r->share_wait, (long long)r->events, (long long)r->steps);
@@ -123,13 +123,15 @@ td_status plan_sim_report(const plan_simulation *s, const plan_sim_result *r, bo
     }
     td_buffer_format(out, "%d x ", s->replicas);
     plan_deployment_write(d, out);
-    td_buffer_format(out, " (%.0f devices): %lld requests finished in %.1f s, %lld refused as too long for a slot\n\n", devices, (long long)r->finished, r->makespan_s, (long long)r->refused);
+    td_buffer_format(out, " (%.0f devices", devices);
+    if (s->prefill == PLAN_PREFILL_POOL) td_buffer_format(out, " and %.0f more that read prompts", s->prefill_devices);
+    td_buffer_format(out, "): %lld requests finished in %.1f s, %lld refused as too long for a slot\n\n", (long long)r->finished, r->makespan_s, (long long)r->refused);
     td_buffer_format(out, "  %-28s %10s %10s %10s %10s %10s\n", "", "mean", "p50", "p90", "p99", "max");
     spread_row("time to first token, ms", &r->ttft_s, 1e3, out);
     spread_row("time per output token, ms", &r->tpot_s, 1e3, out);
     spread_row("wait for a slot, ms", &r->queue_s, 1e3, out);
     if (s->prefill == PLAN_PREFILL_POOL) spread_row("wait for prefill, ms", &r->prefill_wait_s, 1e3, out);
-    td_buffer_format(out, "\n  %.0f output tokens/s, %.0f a device; %.0f tokens in flight a copy\n", r->tokens_s, r->tokens_s / devices, r->batch_mean);
+    td_buffer_format(out, "\n  %.0f output tokens/s, %.0f a device%s; %.0f tokens in flight a copy\n", r->tokens_s, r->tokens_s / devices, s->prefill == PLAN_PREFILL_POOL ? " that decodes" : "", r->batch_mean);
     td_buffer_format(out, "  busy: attention side %.1f %% (a device on average %.1f %%: the rest waits for the slowest), FFN side %.1f %%, wire %.1f %%\n", 100 * r->a_busy, 100 * r->a_device_busy, 100 * r->f_busy, 100 * r->wire_busy);
     td_buffer_format(out, "  between two tokens: attention %.1f %%, wire out %.1f %%, FFN %.1f %%, wire back %.1f %%, LM head %.1f %%, waiting for a side %.1f %%\n", 100 * r->share_a, 100 * r->share_out, 100 * r->share_f, 100 * r->share_back,
                      100 * r->share_head, 100 * r->share_wait);
