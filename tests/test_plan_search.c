@@ -1,6 +1,8 @@
 /* test_plan_search.c - td_plan as it is asked: the cheapest deployment meets its target, mixed hardware, and one sentence for what cannot be answered. */
 #include "plan_support.h"
 
+#include <unistd.h>
+
 #include "plan/search.h"
 
 static td_status searched(const char *model, const char *hardware, double tpot_ms, char **out)
@@ -234,7 +236,11 @@ static void numbers_out_of_range_name_the_range(void **state)
     (void)state;
     static const struct { td_plan_task task; td_plan_options o; const char *expect; } cases[] = {
         {TD_PLAN_SEARCH, {.prices = "h20=1e308", .format = "json"}, "--price: expected 0 or 1e-06 to 10000000 dollars after 'h20=', found '1e308'"}, {TD_PLAN_COST, {.prices = "h800=2,h20=1.1e7"}, "10000000"},
-        {TD_PLAN_SEARCH, {.prices = "h20=1e-320"}, "1e-06"}, {TD_PLAN_SEARCH, {.prices = "h20=-1,h800=2"}, "found '-1'"}, {TD_PLAN_SEARCH, {.prices = "h20=dear"}, "found 'dear'"}, {TD_PLAN_SEARCH, {.prices = "h20=nan"}, "found 'nan'"}};
+        {TD_PLAN_SEARCH, {.prices = "h20=1e-320"}, "1e-06"}, {TD_PLAN_SEARCH, {.prices = "h20=-1,h800=2"}, "found '-1'"}, {TD_PLAN_SEARCH, {.prices = "h20=dear"}, "found 'dear'"}, {TD_PLAN_SEARCH, {.prices = "h20=nan"}, "found 'nan'"},
+        {TD_PLAN_SEARCH, {.demand = 1e300}, "--demand: expected 1 to 1e+15 tokens per second, found 1e+300"}, {TD_PLAN_SEARCH, {.demand = 1e-300}, "--demand"}, {TD_PLAN_SIMULATE, {.replicas = 1.5}, "--replicas: expected a whole number from 1 to 100000, found 1.5"},
+        {TD_PLAN_SIMULATE, {.replicas = 0.5}, "found 0.5"}, {TD_PLAN_SIMULATE, {.replicas = 100001}, "found 100001"}, {TD_PLAN_SIMULATE, {.replicas = NAN}, "found nan"}, {TD_PLAN_SIMULATE, {.prompt = 0.5}, "--prompt: expected 1 to 100000000 tokens, found 0.5"},
+        {TD_PLAN_SIMULATE, {.output = 0.5}, "--output: expected 1 to 100000000 tokens, found 0.5"}, {TD_PLAN_SIMULATE, {.output = -1}, "--output"}, {TD_PLAN_SIMULATE, {.prompt = 1e9}, "--prompt"},
+        {TD_PLAN_SEARCH, {.prefill = "inline", .prompt = 0.5}, "--prompt"}, {TD_PLAN_SIMULATE, {.rate = 1e-320}, "--rate: expected 1e-06 to 1e+09 requests per second"}, {TD_PLAN_SIMULATE, {.rate = 1e300}, "--rate"}};
     for (size_t i = 0; i < TD_COUNT(cases); i++) {
         char *out = NULL;
         td_plan_options o = cases[i].o;
@@ -243,6 +249,28 @@ static void numbers_out_of_range_name_the_range(void **state)
         assert_null(out);
         if (!strstr(td_error(), cases[i].expect)) fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expect, td_error());
     }
+}
+
+static void measured_loads_are_bounded(void **state)
+{
+    (void)state;
+    static const struct { const char *first; bool good; } cases[] = {{"7", true}, {"1e15", true}, {"1e16", false}, {"1e308", false}, {"inf", false}, {"-1", false}};
+    char path[] = "/tmp/td_loads_XXXXXX";
+    close(mkstemp(path));
+    for (size_t i = 0; i < TD_COUNT(cases); i++) {
+        char *out = NULL;
+        FILE *f = fopen(path, "w");
+        for (int e = 0; e < 48; e++) fprintf(f, "%s\n", e % 2 ? "5" : cases[i].first);
+        fclose(f);
+        td_status status = td_plan(TD_PLAN_SEARCH, &(td_plan_options){.model = "step3", .deploy = "a=8xh800,f=16xh800,m=3", .loads = path, .format = "json"}, &out);
+        if (cases[i].good != (status == TD_OK)) fail_msg("%s: %s", cases[i].first, out ? out : td_error());
+        if (status < 0 && !strstr(td_error(), "expected 48 numbers from 0 to 1e+15")) fail_msg("%s: %s", cases[i].first, td_error());
+        cJSON *json = cJSON_Parse(out ? out : "{}");
+        if (!json) fail_msg("no JSON: %s", out);
+        cJSON_Delete(json);
+        td_free(out);
+    }
+    remove(path);
 }
 
 static void prices_at_their_limits_give_numbers(void **state)
@@ -298,6 +326,7 @@ int main(void)
         cmocka_unit_test(hardware_without_a_price_decides_nothing),
         cmocka_unit_test(bad_options_are_one_sentence),
         cmocka_unit_test(numbers_out_of_range_name_the_range),
+        cmocka_unit_test(measured_loads_are_bounded),
         cmocka_unit_test(prices_at_their_limits_give_numbers),
         cmocka_unit_test(an_option_that_would_not_be_looked_at_is_refused),
     };

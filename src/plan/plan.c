@@ -116,11 +116,11 @@ static td_status list_models(td_buffer *out)
     return td_buffer_status(out);
 }
 
-typedef struct { const td_plan_options *o; plan_question question; const plan_hardware_table *table; double *loads; bool schedule; /* the answer comes from the schedule, not from the simulator */ } inputs;
+typedef struct { const td_plan_options *o; plan_question question; const plan_hardware_table *table; double *loads, prompt, output; bool schedule; /* the answer comes from the schedule, not from the simulator */ } inputs;
 
 static bool json_wanted(const td_plan_options *o) { return o->format && !strcmp(o->format, "json"); }
 
-/* Numbers separated by anything that is not part of a number. */
+/* Numbers separated by anything that is not part of a number; bounded, so that they can be added. */
 static td_status loads_read(const char *path, inputs *in)
 {
     enum { LOADS_MAX = 100000 };
@@ -133,14 +133,14 @@ static td_status loads_read(const char *path, inputs *in)
         char *end;
         double v = strtod(at, &end);
         if (end == at) at++;
-        else if (!(v >= 0) || !isfinite(v) || count == LOADS_MAX) good = false;
+        else if (!(v >= 0 && v <= 1e15) || count == LOADS_MAX) good = false;
         else loads[count++] = v, sum += v, at = end;
     }
     free(text);
     const plan_ffn *f = &in->question.model->ffn[0];
     if (!good || sum <= 0 || count != f->experts) {
         free(loads);
-        return td_fail(TD_E_FORMAT, "file %s: expected %d numbers of at least 0, the tokens of each expert, found %d%s", path, f->experts, count, good ? "" : " and one that is not");
+        return td_fail(TD_E_FORMAT, "file %s: expected %d numbers from 0 to %g, the tokens of each expert, found %d%s", path, f->experts, 1e15, count, good ? "" : " and one that is not");
     }
     in->loads = loads;
     in->question.load.loads = loads;
@@ -155,9 +155,13 @@ static td_status workload_read(inputs *in)
     if (o->devices_max < 0 || o->devices_max > 1000000) return td_fail(TD_E_INVALID, "--devices-max: expected 1 to 1000000, found %d", o->devices_max);
     if (!(o->jitter >= 0 && o->jitter <= 1)) return td_fail(TD_E_INVALID, "--jitter: expected 0 to 1, found %g", o->jitter);
     if (!(o->straggler == 0 || (o->straggler >= 1 && o->straggler <= 1000))) return td_fail(TD_E_INVALID, "--straggler: expected 1 to 1000 times the normal time, found %g", o->straggler);
-    if (!(o->demand >= 0 && o->demand <= 1e15)) return td_fail(TD_E_INVALID, "--demand: expected tokens per second of at least 0, found %g", o->demand);
-    double output = o->output > 0 ? o->output : 500, prompt = o->prompt > 0 ? o->prompt : fmax(1, in->question.load.context - output);
-    if (!(prompt <= 1e8 && output >= 1 && output <= 1e8)) return td_fail(TD_E_INVALID, "--prompt and --output: expected 1 to 100000000 tokens, found %g and %g", prompt, output);
+    if (o->demand != 0 && !(o->demand >= 1 && o->demand <= 1e15)) return td_fail(TD_E_INVALID, "--demand: expected 1 to %g tokens per second, found %g", 1e15, o->demand);
+    if (o->rate != 0 && !(o->rate >= 1e-6 && o->rate <= 1e9)) return td_fail(TD_E_INVALID, "--rate: expected %g to %g requests per second, found %g", 1e-6, 1e9, o->rate);
+    if (o->replicas != 0 && !(o->replicas >= 1 && o->replicas <= 100000 && o->replicas == floor(o->replicas))) return td_fail(TD_E_INVALID, "--replicas: expected a whole number from 1 to 100000, found %g", o->replicas);
+    double output = o->output != 0 ? o->output : 500, prompt = o->prompt != 0 ? o->prompt : fmax(1, in->question.load.context - output);
+    if (!(output >= 1 && output <= 1e8)) return td_fail(TD_E_INVALID, "--output: expected 1 to 100000000 tokens, found %g", output);
+    if (!(prompt >= 1 && prompt <= 1e8)) return td_fail(TD_E_INVALID, "--prompt: expected 1 to 100000000 tokens, found %g", prompt);
+    in->prompt = prompt, in->output = output;
     if (o->prefill && !strcmp(o->prefill, "inline") && in->schedule) in->question.load.prompt_share = prompt / output, in->question.load.prompt = prompt;
     in->question.load.jitter = o->jitter;
     in->question.load.straggler = o->straggler;
@@ -247,15 +251,13 @@ static td_status simulated(inputs *in, td_buffer *out)
     plan_result r;
     TD_TRY(deployment_or_best(in, &d, &r));
     plan_case c = {.model = q->model, .precision = q->precision, .factors = q->factors, .load = &q->load, .deployment = &d};
-    double output = o->output > 0 ? o->output : 500, prompt = o->prompt > 0 ? o->prompt : fmax(1, q->load.context - output);
-    if (!(o->replicas <= 100000)) return td_fail(TD_E_INVALID, "--replicas: expected at most 100000, found %g", o->replicas);
     plan_simulation s = {.c = &c, .replicas = o->replicas >= 1 ? (int)o->replicas : 1, .seed = o->seed, .count = o->requests > 0 ? o->requests : 10000};
     plan_arrival *arrivals = NULL;
     double rate = o->rate;
     if (o->trace) TD_TRY(plan_trace_read(o->trace, &arrivals, &s.count));
-    td_status status = prefill_read(in, &d, r.devices * s.replicas, arrivals ? mean_prompt(arrivals, s.count) : prompt, &s);
-    if (status == TD_OK && !arrivals && rate == 0) status = default_rate(&c, &r, &s, prompt, output, &rate);
-    if (status == TD_OK && !arrivals) status = plan_poisson(rate, s.count, prompt, output, false, o->seed, &arrivals);
+    td_status status = prefill_read(in, &d, r.devices * s.replicas, arrivals ? mean_prompt(arrivals, s.count) : in->prompt, &s);
+    if (status == TD_OK && !arrivals && rate == 0) status = default_rate(&c, &r, &s, in->prompt, in->output, &rate);
+    if (status == TD_OK && !arrivals) status = plan_poisson(rate, s.count, in->prompt, in->output, false, o->seed, &arrivals);
     s.arrivals = arrivals;
     plan_sim_result result;
     if (status == TD_OK) status = plan_simulate(&s, &result);
