@@ -68,7 +68,7 @@ static void what_cannot_work_names_what_would(void **state)
 {
     (void)state;
     static const struct { const char *model, *hardware; double tpot; const char *deploy, *expect; } cases[] = {
-        {"kimi-k2", "rtx-3090", 50, NULL, "at most 32 devices"}, {"step3", "h800", 1, NULL, "nearest that works"}, {"step3", "h800", 50, "a=8xh800,f=2xh800", "would hold"}, {"step3", "h800", 50, "a=8xh800", "both a= and f="},
+        {"kimi-k2", "rtx-3090", 50, NULL, "at most 32 devices"}, {"step3", "h800", 0.001, "a=8xh800,f=16xh800,m=3", "longer than 0.001 ms"}, {"step3", "h800", 1, NULL, "nearest that works"}, {"step3", "h800", 50, "a=8xh800,f=2xh800", "would hold"}, {"step3", "h800", 50, "a=8xh800", "both a= and f="},
         {"step3", "h800", 50, "a=8xh80,f=8xh20", "'h800'"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,m=3,b=4000", "would fit"}, {"step3", "h800", 50, "a=-1xh800,f=8xh800", "16xh20"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,tp=3", "tp=3"},
         {"step3", "h800", 50, "a=8xh800,f=8xh800,m=99", "micro-batches"}, {"step3", "h800", 50, "c=8xh800,f=8xh800", "colocated"},
         {"step3", "h800", 50, "a=8xh800,c=8xh800", "colocated"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,m=2.7", "whole number"}, {"step3", "h800", 50, "a=8xh800,f=8xh800,b=9,b=8", "twice"},

@@ -265,7 +265,7 @@ static void a_share_of_devices_is_whole_nodes_and_reported(void **state)
     char *inline_prompts = with_pool("inline", 1, "json", &status);
     assert_non_null(strstr(inline_prompts, "\"prefill_devices\":0,"));
     td_free(inline_prompts);
-    static const struct { const char *share; double replicas; const char *expect; } bad[] = {{"0.01", 1, "--prefill 0.01: expected at least one node of 8 devices, 0.333333 of the 24 here"}, {"0.333", 1, "0.333333"}, {"0.16", 2, "0.166667 of the 48"},
+    static const struct { const char *share; double replicas; const char *expect; } bad[] = {{"0.01", 1, "--prefill 0.01: expected a share of at least 0.333333, one node of 8 devices beside the 24 here"}, {"0.333", 1, "0.333333"}, {"0.16", 2, "0.166667, one node of 8 devices beside the 48"},
         {"0", 1, "above 0"}, {"1001", 1, "share"}, {"nan", 1, "share"}};
     for (size_t i = 0; i < TD_COUNT(bad); i++) {
         char *out = with_pool(bad[i].share, bad[i].replicas, "json", &status);

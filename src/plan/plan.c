@@ -217,7 +217,7 @@ static td_status prefill_read(const inputs *in, const plan_deployment *d, double
     plan_token t = plan_token_cost(q->model, q->precision, prompt / 2, false);
     s->prefill = PLAN_PREFILL_POOL;
     s->prefill_devices = node * floor(share * devices / node + 1e-5); /* six digits of a third are a third */
-    if (s->prefill_devices < node) return td_fail(TD_E_INVALID, "--prefill %s: expected at least one node of %d devices, %g of the %.0f here", word, node, node / devices, devices);
+    if (s->prefill_devices < node) return td_fail(TD_E_INVALID, "--prefill %s: expected a share of at least %g, one node of %d devices beside the %.0f here", word, node / devices, node, devices);
     s->prefill_servers = (int)fmin(s->prefill_devices / node, s->count); /* with one for each request none waits */
     s->prefill_s_per_token = (t.linear_flops + t.ffn_flops + t.core_flops) / (plan_flop_rate(w, q->precision->linear_bf16) * q->factors->linear * node);
     return TD_OK;

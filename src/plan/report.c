@@ -219,7 +219,7 @@ td_status plan_answer_report(const plan_question *q, const plan_answer *a, const
     else {
         td_buffer kinds = {0};
         plan_model_kinds(q->model, &kinds);
-        td_buffer_format(out, "%s (%.0f B, %.1f B active, %s) at context %.0f, at most %g ms a token, up to %d devices\n\n", q->model->name, plan_total_parameters(q->model) / 1e9, plan_active_parameters(q->model) / 1e9,
+        td_buffer_format(out, "%s (%.0f B, %.1f B active, %s) at context %.0f, at most %.10g ms a token, up to %d devices\n\n", q->model->name, plan_total_parameters(q->model) / 1e9, plan_active_parameters(q->model) / 1e9,
                          kinds.data ? kinds.data : "", q->load.context, 1e3 * q->tpot_s, q->devices_max);
         td_buffer_free(&kinds);
         if (q->model->context_max > 0 && q->load.context > q->model->context_max) td_buffer_format(out, "  Note: the model was published for at most %d tokens of context.\n\n", q->model->context_max);

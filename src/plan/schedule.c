@@ -375,7 +375,7 @@ td_status plan_fill(const plan_case *c, plan_deployment *d, double tpot_s, plan_
         if (step == 0) {
             for (int p = 0; p < d->a_pools; p++)
                 if (most[p] < 1) return td_fail(TD_E_INVALID, "%s: one sequence a micro-batch of context %.0f does not fit beside the weights on %s; more devices, fewer micro-batches or smaller types would", c->model->name, c->load->context, d->a[p].hardware->name);
-            if (!fits) return status < 0 ? status : td_fail(TD_E_INVALID, "%s: with one token a device a step takes %g ms, longer than %g ms", c->model->name, 1e3 * r.tpot_s, 1e3 * tpot_s);
+            if (!fits) return status < 0 ? status : td_fail(TD_E_INVALID, "%s: with one token a device a step takes %g ms, longer than %.10g ms", c->model->name, 1e3 * r.tpot_s, 1e3 * tpot_s);
         }
         if (fits) {
             low = scale, best = r, found = true;

@@ -126,7 +126,7 @@ td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
                 }
             }
         free(other);
-        if (reachable > 0) return td_fail(TD_E_INVALID, "%s at context %.0f: nothing on this hardware meets %g ms a token; the nearest that works is %s", q->model->name, q->load.context, 1e3 * q->tpot_s, shape);
+        if (reachable > 0) return td_fail(TD_E_INVALID, "%s at context %.0f: nothing on this hardware meets %.10g ms a token; the nearest that works is %s", q->model->name, q->load.context, 1e3 * q->tpot_s, shape);
         return td_fail(TD_E_INVALID, "%s at context %.0f: nothing of at most %d devices works at any latency (%.400s)", q->model->name, q->load.context, q->devices_max, out->why_none);
     }
     out->afd_impossible = !first_of(out->choices, out->count, false);
@@ -234,7 +234,7 @@ void plan_verdict(const plan_question *q, const plan_answer *answer, td_buffer *
 {
     const plan_choice *afd = first_of(answer->choices, answer->count, false), *together = first_of(answer->choices, answer->count, true);
     if (!afd || !together) {
-        td_buffer_format(out, "Only %s deployments meet %g ms on this hardware.", afd ? "disaggregated" : "colocated", 1e3 * q->tpot_s);
+        td_buffer_format(out, "Only %s deployments meet %.10g ms on this hardware.", afd ? "disaggregated" : "colocated", 1e3 * q->tpot_s);
         return;
     }
     bool split = afd->result.usd_mtok < together->result.usd_mtok;
