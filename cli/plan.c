@@ -36,7 +36,7 @@ static const char help[] =
     "  --chart FILE.svg|.png     draw the Pareto front (needs gnuplot)\n"
     "  --json, --csv             machine-readable; serve, run and worker take the JSON of a search or of --deploy with --config\n"
     "  --rate R --requests N --prompt N --output N --trace FILE --replicas N --seed N     for --simulate\n"
-    "  --prefill elsewhere|inline|0.5      who reads prompts: others (default), the same devices, or (simulate) additional devices, half as many\n"
+    "  --prefill elsewhere|inline|0.5      who reads prompts: others (default), the same devices, or (simulate) additional devices, half as many in whole nodes\n"
     "  --calibration FILE        the fitted machine becomes hardware 'here', for --hardware, --deploy and --price\n"
     "  --batch N --threads N --phase decode|prefill --calibration FILE [--deploy 1A1F --link-us N]     for --predict\n";
 
