@@ -9,21 +9,23 @@
 
 /* ---- messages ------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Joins the text parts of a content array. */
-static td_status join_parts(td_exchange *x, const cJSON *parts, const char *where, td_buffer *out)
+/* Joins the text parts of a content array; an answer may also hold refusals, whose text is in their own member. */
+static td_status join_parts(td_exchange *x, const cJSON *parts, const char *where, bool answer, td_buffer *out)
 {
-    static const char *const members[] = {"type", "text", NULL};
+    static const char *const text_members[] = {"type", "text", NULL}, *const refusal_members[] = {"type", "refusal", NULL};
     int index = 0;
     for (const cJSON *part = parts->child; part; part = part->next, index++) {
         char path[96];
         snprintf(path, sizeof path, "%s.content[%d]", where, index);
         if (!cJSON_IsObject(part)) return td_serve_refuse(x, 400, "invalid_value", path, "%s: expected an object, found %s", path, td_body_kind(part));
-        const char *type = td_fields_string(part, "type"), *text = td_fields_string(part, "text");
+        const char *type = td_fields_string(part, "type");
         if (!type) return td_serve_refuse(x, 400, "missing_required_parameter", path, "%s.type: expected a string", path);
-        if (strcmp(type, "text") && strcmp(type, "input_text") && strcmp(type, "output_text"))
+        bool refusal = answer && !strcmp(type, "refusal");
+        if (!refusal && strcmp(type, "text") && strcmp(type, "input_text") && strcmp(type, "output_text"))
             return td_serve_refuse(x, 400, "unsupported_value", path, "%s.type: expected \"text\", found \"%.40s\"; this model takes text only", path, type);
-        TD_TRY(td_fields_only(x, part, path, members));
-        if (!text) return td_serve_refuse(x, 400, "missing_required_parameter", path, "%s.text: expected a string", path);
+        TD_TRY(td_fields_only(x, part, path, refusal ? refusal_members : text_members));
+        const char *member = refusal ? "refusal" : "text", *text = td_fields_string(part, member);
+        if (!text) return td_serve_refuse(x, 400, "missing_required_parameter", path, "%s.%s: expected a string", path, member);
         td_buffer_text(out, text);
     }
     return TD_OK;
@@ -31,7 +33,7 @@ static td_status join_parts(td_exchange *x, const cJSON *parts, const char *wher
 
 static td_status check_calls(td_exchange *x, const cJSON *calls, const char *where)
 {
-    static const char *const members[] = {"id", "type", "function", "index", NULL}, *const function_members[] = {"name", "arguments", NULL};
+    static const char *const members[] = {"id", "type", "function", "index", NULL}, *const function_members[] = {"name", "arguments", "parsed_arguments", NULL};
     if (!cJSON_IsArray(calls)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.tool_calls: expected an array, found %s", where, td_body_kind(calls));
     int index = 0;
     for (cJSON *call = calls->child; call; call = call->next, index++) {
@@ -54,16 +56,16 @@ static td_status check_calls(td_exchange *x, const cJSON *calls, const char *whe
     return TD_OK;
 }
 
-static td_status check_content(td_exchange *x, const cJSON *message, const char *where, bool may_lack, cJSON *copy)
+static td_status check_content(td_exchange *x, const cJSON *message, const char *where, bool answer, cJSON *copy)
 {
     const cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
     td_buffer text = {0};
     if (!content || cJSON_IsNull(content)) {
-        if (!may_lack) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s.content: expected a string or an array of parts", where);
+        if (!answer) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s.content: expected a string or an array of parts", where);
     } else if (cJSON_IsString(content)) {
         td_buffer_text(&text, content->valuestring);
     } else if (cJSON_IsArray(content)) {
-        td_status status = join_parts(x, content, where, &text);
+        td_status status = join_parts(x, content, where, answer, &text);
         if (status < 0) {
             td_buffer_free(&text);
             return status;
@@ -81,7 +83,7 @@ static td_status check_content(td_exchange *x, const cJSON *message, const char 
 static td_status check_message(td_exchange *x, const cJSON *message, int index, cJSON *copy)
 {
     static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "tool_description", NULL};
-    static const char *const members[] = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "refusal", "annotations", "audio", "function_call", NULL};
+    static const char *const members[] = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "refusal", "annotations", "audio", "function_call", "parsed", NULL};
     char where[48];
     snprintf(where, sizeof where, "messages[%d]", index);
     if (!cJSON_IsObject(message)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected an object, found %s", where, td_body_kind(message));
@@ -109,6 +111,15 @@ static td_status check_message(td_exchange *x, const cJSON *message, int index, 
     return TD_OK;
 }
 
+/* The official package's parse() adds values read from an answer's own text to it: sent back they say nothing new, and templates do not know them. */
+static void drop_parsed(cJSON *message)
+{
+    const cJSON *calls = cJSON_GetObjectItemCaseSensitive(message, "tool_calls");
+    cJSON_DeleteItemFromObjectCaseSensitive(message, "parsed");
+    for (const cJSON *call = calls ? calls->child : NULL; call; call = call->next)
+        cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(call, "function"), "parsed_arguments");
+}
+
 /* Members that are null are absent for templates too ("is defined" would be true). */
 static void drop_nulls(cJSON *object)
 {
@@ -128,6 +139,7 @@ td_status td_messages_check(td_exchange *x, const cJSON *messages, cJSON **out)
         cJSON *own = cJSON_Duplicate(message, 1);
         status = own ? check_message(x, message, index, own) : td_fail(TD_E_MEMORY, "messages: no memory");
         if (status == TD_OK) {
+            drop_parsed(own);
             drop_nulls(own);
             cJSON_AddItemToArray(copy, own);
         } else {

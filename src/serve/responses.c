@@ -13,9 +13,10 @@ typedef struct { item_kind open; int index, call; long long sequence; char id[48
 
 /* ---- request --------------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static td_status join_parts(td_exchange *x, const cJSON *content, const char *where, td_buffer *out)
+/* answer: it may also hold refusals, whose text is in their own member. */
+static td_status join_parts(td_exchange *x, const cJSON *content, const char *where, bool answer, td_buffer *out)
 {
-    static const char *const members[] = {"type", "text", "annotations", "logprobs", NULL};
+    static const char *const members[] = {"type", "text", "annotations", "logprobs", "parsed", NULL}, *const refusal_members[] = {"type", "refusal", NULL};
     td_buffer_put(out, "", 0);
     if (cJSON_IsString(content)) {
         td_buffer_text(out, content->valuestring);
@@ -23,10 +24,12 @@ static td_status join_parts(td_exchange *x, const cJSON *content, const char *wh
     }
     if (!cJSON_IsArray(content)) return td_serve_refuse(x, 400, "invalid_type", where, "%s.content: expected a string or an array of parts, found %s", where, content ? td_body_kind(content) : "nothing");
     for (const cJSON *part = content->child; part; part = part->next) {
-        const char *type = cJSON_IsObject(part) ? td_fields_string(part, "type") : NULL, *text = cJSON_IsObject(part) ? td_fields_string(part, "text") : NULL;
-        if (!type || !text || (strcmp(type, "input_text") && strcmp(type, "output_text") && strcmp(type, "reasoning_text") && strcmp(type, "summary_text")))
+        const char *type = cJSON_IsObject(part) ? td_fields_string(part, "type") : NULL;
+        bool refusal = answer && type && !strcmp(type, "refusal");
+        const char *text = type ? td_fields_string(part, refusal ? "refusal" : "text") : NULL;
+        if (!type || !text || (!refusal && strcmp(type, "input_text") && strcmp(type, "output_text") && strcmp(type, "reasoning_text") && strcmp(type, "summary_text")))
             return td_serve_refuse(x, 400, "unsupported_value", where, "%s.content: expected input_text or output_text parts, found \"%.40s\"; this model takes text only", where, type ? type : "");
-        TD_TRY(td_fields_only(x, part, where, members));
+        TD_TRY(td_fields_only(x, part, where, refusal ? refusal_members : members));
         td_buffer_text(out, text);
     }
     return TD_OK;
@@ -52,7 +55,7 @@ static td_status take_message(td_exchange *x, const cJSON *item, const char *whe
     while (role && known < TD_COUNT(roles) && strcmp(role, roles[known])) known++;
     if (!role || known == TD_COUNT(roles)) return td_serve_refuse(x, 400, "invalid_value", where, "%s.role: expected user, assistant, system or developer, found \"%.40s\"", where, role ? role : "");
     td_buffer text = {0};
-    td_status status = join_parts(x, cJSON_GetObjectItemCaseSensitive(item, "content"), where, &text);
+    td_status status = join_parts(x, cJSON_GetObjectItemCaseSensitive(item, "content"), where, !strcmp(role, "assistant"), &text);
     cJSON *message = status == TD_OK ? add_message(messages, strcmp(role, "developer") ? role : "system", text.data) : NULL;
     if (message && !strcmp(role, "assistant") && reasoning->bytes) {
         cJSON_AddStringToObject(message, "reasoning_content", reasoning->data);
@@ -65,7 +68,7 @@ static td_status take_message(td_exchange *x, const cJSON *item, const char *whe
 /* A call joins the assistant's message before it. */
 static td_status take_call(td_exchange *x, const cJSON *item, const char *where, cJSON *messages, td_buffer *reasoning)
 {
-    static const char *const members[] = {"type", "id", "call_id", "name", "arguments", "status", NULL};
+    static const char *const members[] = {"type", "id", "call_id", "name", "arguments", "status", "parsed_arguments", NULL};
     TD_TRY(td_fields_only(x, item, where, members));
     const char *id = td_fields_string(item, "call_id"), *name = td_fields_string(item, "name"), *arguments = td_fields_string(item, "arguments");
     if (!id || !name || !arguments) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s: expected a function_call with call_id, name and arguments", where);
@@ -96,7 +99,7 @@ static td_status take_output(td_exchange *x, const cJSON *item, const char *wher
     const char *id = td_fields_string(item, "call_id");
     if (!id) return td_serve_refuse(x, 400, "missing_required_parameter", where, "%s.call_id: expected a string", where);
     td_buffer text = {0};
-    td_status status = join_parts(x, cJSON_GetObjectItemCaseSensitive(item, "output"), where, &text);
+    td_status status = join_parts(x, cJSON_GetObjectItemCaseSensitive(item, "output"), where, false, &text);
     cJSON *message = status == TD_OK ? add_message(messages, "tool", text.data) : NULL;
     if (message) cJSON_AddStringToObject(message, "tool_call_id", id);
     td_buffer_free(&text);
@@ -109,7 +112,7 @@ static td_status take_reasoning(td_exchange *x, const cJSON *item, const char *w
     TD_TRY(td_fields_only(x, item, where, members));
     const cJSON *content = cJSON_GetObjectItemCaseSensitive(item, "content");
     if (!content || cJSON_IsNull(content)) content = cJSON_GetObjectItemCaseSensitive(item, "summary");
-    return content ? join_parts(x, content, where, reasoning) : TD_OK;
+    return content ? join_parts(x, content, where, false, reasoning) : TD_OK;
 }
 
 static td_status convert_input(td_exchange *x, cJSON *messages)

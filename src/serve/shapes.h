@@ -39,11 +39,13 @@
 /* Chat's messages and tools. */
 #define S_PART S_MEMBERS("'type','text'", "'type':{'enum':['text','input_text','output_text']},'text':" S_TEXT)
 #define S_CONTENT S_TEXT_OR(S_LIST(S_PART))
-#define S_CALL S_MEMBERS("'function'", "'id':" S_MAYBE(S_TEXT) ",'type':{'enum':['function',null]},'index':" S_MAYBE("{'type':'number'}") ",'function':" S_MEMBERS("'name','arguments'", "'name':" S_TEXT ",'arguments':" S_TEXT))
+#define S_REFUSAL S_MEMBERS("'type','refusal'", "'type':{'const':'refusal'},'refusal':" S_TEXT)
+#define S_ANSWER_CONTENT S_TEXT_OR(S_LIST("{'anyOf':[" S_PART "," S_REFUSAL "]}"))
+#define S_CALL S_MEMBERS("'function'", "'id':" S_MAYBE(S_TEXT) ",'type':{'enum':['function',null]},'index':" S_MAYBE("{'type':'number'}") ",'function':" S_MEMBERS("'name','arguments'", "'name':" S_TEXT ",'arguments':" S_TEXT ",'parsed_arguments':{}"))
 #define S_MESSAGE_MEMBERS "'name':" S_MAYBE(S_TEXT) ",'tool_call_id':" S_MAYBE(S_TEXT) ",'reasoning_content':" S_MAYBE(S_TEXT) ",'reasoning':" S_MAYBE(S_TEXT) ",'tool_calls':" S_MAYBE(S_LIST(S_CALL)) \
-    ",'refusal':" S_NOTHING ",'annotations':" S_NOTHING ",'audio':" S_NOTHING ",'function_call':" S_NOTHING
+    ",'refusal':" S_NOTHING ",'annotations':" S_NOTHING ",'audio':" S_NOTHING ",'function_call':" S_NOTHING ",'parsed':{}"
 #define S_MESSAGE "{'anyOf':[" S_MEMBERS("'role','content'", "'role':{'enum':['system','developer','user','tool','tool_description']},'content':" S_CONTENT "," S_MESSAGE_MEMBERS) "," \
-    S_MEMBERS("'role'", "'role':{'const':'assistant'},'content':" S_MAYBE(S_CONTENT) "," S_MESSAGE_MEMBERS) "]}"
+    S_MEMBERS("'role'", "'role':{'const':'assistant'},'content':" S_MAYBE(S_ANSWER_CONTENT) "," S_MESSAGE_MEMBERS) "]}"
 #define S_MESSAGES "{'type':'array','minItems':1,'maxItems':65536,'items':" S_MESSAGE "}"
 #define S_FUNCTION_MEMBERS "'name':" S_NAME ",'description':" S_MAYBE(S_TEXT) ",'parameters':" S_MAYBE(S_OBJECT) ",'strict':" S_MAYBE(S_BOOL)
 #define S_TOOLS "{'type':'array','maxItems':128,'items':" S_MEMBERS("'type','function'", "'type':{'const':'function'},'function':" S_MEMBERS("'name'", S_FUNCTION_MEMBERS)) "}"
@@ -67,10 +69,11 @@
 #define S_OUTPUT_CONFIG S_MEMBERS("", "'effort':" S_MAYBE(S_EFFORT) ",'format':" S_MAYBE(S_MEMBERS("'type','schema'", "'type':{'const':'json_schema'},'schema':" S_OBJECT)))
 
 /* Responses'. */
-#define S_ITEM_PART S_MEMBERS("'type','text'", "'type':{'enum':['input_text','output_text','reasoning_text','summary_text']},'text':" S_TEXT ",'annotations':{},'logprobs':{}")
+#define S_ITEM_PART S_MEMBERS("'type','text'", "'type':{'enum':['input_text','output_text','reasoning_text','summary_text']},'text':" S_TEXT ",'annotations':{},'logprobs':{},'parsed':{}")
 #define S_ITEM_TEXT S_TEXT_OR(S_LIST(S_ITEM_PART))
-#define S_ITEM_MESSAGE S_MEMBERS("'role','content'", "'type':{'enum':['message',null]},'role':{'enum':['user','assistant','system','developer']},'content':" S_ITEM_TEXT ",'id':{},'status':{},'phase':{}")
-#define S_ITEM_CALL S_MEMBERS("'type','call_id','name','arguments'", "'type':{'const':'function_call'},'call_id':" S_TEXT ",'name':" S_TEXT ",'arguments':" S_TEXT ",'id':{},'status':{}")
+#define S_ITEM_TURN(role, content) S_MEMBERS("'role','content'", "'type':{'enum':['message',null]},'role':" role ",'content':" content ",'id':{},'status':{},'phase':{}")
+#define S_ITEM_MESSAGE S_ITEM_TURN("{'enum':['user','system','developer']}", S_ITEM_TEXT) "," S_ITEM_TURN("{'const':'assistant'}", S_TEXT_OR(S_LIST("{'anyOf':[" S_ITEM_PART "," S_REFUSAL "]}")))
+#define S_ITEM_CALL S_MEMBERS("'type','call_id','name','arguments'", "'type':{'const':'function_call'},'call_id':" S_TEXT ",'name':" S_TEXT ",'arguments':" S_TEXT ",'id':{},'status':{},'parsed_arguments':{}")
 #define S_ITEM_OUTPUT S_MEMBERS("'type','call_id','output'", "'type':{'const':'function_call_output'},'call_id':" S_TEXT ",'output':" S_ITEM_TEXT ",'id':{},'status':{}")
 #define S_ITEM_REASONING S_MEMBERS("'type','summary'", "'type':{'const':'reasoning'},'summary':" S_ITEM_TEXT ",'content':" S_MAYBE(S_ITEM_TEXT) ",'id':{},'status':{}")
 #define S_ITEMS S_TEXT_OR("{'type':'array','minItems':1,'maxItems':65536,'items':{'anyOf':[" S_ITEM_MESSAGE "," S_ITEM_CALL "," S_ITEM_OUTPUT "," S_ITEM_REASONING "]}}")

@@ -96,6 +96,7 @@ td_status td_chat_render(const td_model *model, const char *messages_json, const
     cJSON *messages = cJSON_Parse(messages_json), *context = cJSON_Parse(context_json ? context_json : "{}");
     (void)model;
     td_buffer_text(&text, "");
+    if (strstr(messages_json, "\"parsed")) td_buffer_text(&text, "REFUSE"); /* no template knows such a member */
     if (cJSON_GetObjectItem(context, "tools")) td_buffer_text(&text, "[tools]");
     for (cJSON *m = messages->child; m; m = m->next) td_buffer_format(&text, "<%s>%s\n", cJSON_GetObjectItem(m, "role")->valuestring, cJSON_GetObjectItem(m, "content")->valuestring);
     if (add_generation_prompt) td_buffer_text(&text, cJSON_IsTrue(cJSON_GetObjectItem(context, "enable_thinking")) ? "<assistant><think>\n" : "<assistant>");

@@ -183,6 +183,34 @@ def tool_calls_in_every_shape():
 
 
 @test
+def what_parse_adds_can_be_sent_back():
+    """The openai package's parse() adds values to its copy of an answer; they are accepted and no template sees them (the fake engine's refuses them)."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}', "parsed_arguments": {"a": 1}}}
+    items = [{"role": "assistant", "content": [{"type": "output_text", "text": "{}", "annotations": [], "parsed": {"b": True}}]},
+             {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "parsed_arguments": {}}, {"role": "user", "content": "SAY:well|"}]
+    with Server(FAKE) as s:
+        for extra in ({"parsed": {"b": True}}, {"parsed": None}, {"tool_calls": [call]}):
+            for path in (CHAT, "/apply-template"):
+                status, answer = s.post(path, {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "{}", **extra}, {"role": "user", "content": "SAY:well|"}]})
+                assert status == 200, (path, extra, answer)
+        status, answer = s.post("/v1/responses", {"input": items})
+        assert status == 200 and answer["output"][0]["content"][0]["text"] == "well", answer
+
+
+@test
+def a_refusal_that_is_sent_back_is_text():
+    part, plain = {"type": "refusal", "refusal": "no"}, {"type": "text", "text": ", sorry"}
+    with Server(FAKE) as s:
+        assert s.post("/apply-template", {"messages": [{"role": "assistant", "content": [part, plain]}]})[1] == {"prompt": "<assistant>no, sorry\n<assistant>"}
+        assert s.post("/v1/responses", {"input": [{"role": "assistant", "content": [part, {"type": "output_text", "text": "x"}]}, {"role": "user", "content": "SAY:well|"}]})[0] == 200
+        for wrong in ({"type": "refusal"}, {"type": "refusal", "refusal": 1}, {"type": "refusal", "refusal": "no", "text": "no"}, {"type": "text", "refusal": "no"}):
+            assert s.post(CHAT, {"messages": [{"role": "assistant", "content": [wrong]}]})[0] == 400, wrong
+            assert s.post("/v1/responses", {"input": [{"role": "assistant", "content": [wrong]}]})[0] == 400, wrong
+        assert s.post(CHAT, {"messages": [{"role": "user", "content": [part]}]})[0] == 400, "only an answer refuses"
+        assert s.post("/v1/responses", {"input": [{"role": "user", "content": [part]}]})[0] == 400
+
+
+@test
 def calls_are_forced():
     """The text is then a call's JSON and nothing else; the fake engine says it, the real one is held to it by a grammar (nano_test.py)."""
     with Server(FAKE) as s:
