@@ -21,28 +21,65 @@ static td_status prepare(td_exchange *x)
 
 /* ---- log-probabilities: four parallel arrays ------------------------------------------------------------------------------------------------------ */
 
-/* What the token adds to the text; special tokens are not part of it. */
-static size_t plain_bytes(const td_choice *c, int32_t id, unsigned flags)
+static bool adds_text(const td_choice *c, int32_t id)
 {
     char *text;
     size_t bytes;
-    if (td_detokenize(c->exchange->server->model, &id, 1, flags, &text, &bytes) < 0) return 0;
+    if (td_detokenize(c->exchange->server->model, &id, 1, TD_TOKENIZE_INSIDE, &text, &bytes) < 0) return false;
     td_free(text);
-    return bytes;
+    return bytes > 0;
 }
 
-static void put_token(td_choice *c, int32_t id, const float *logprob, const td_logprob *top, int top_count)
+static size_t characters(const char *text, size_t bytes)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < bytes; i++) count += (text[i] & 0xC0) != 0x80;
+    return count;
+}
+
+/* Goes on in the text by the tokens in `broken`. While these end inside a character, whose text is then U+FFFD, they wait for the tokens that complete it, and it counts once; unless
+ * `settled`: none will come. special: special tokens are part of the text, too. */
+static void advance(td_choice *c, bool special, bool settled)
+{
+    static const char unknown[] = "\xEF\xBF\xBD";
+    unsigned flags = (c->text_begun ? TD_TOKENIZE_INSIDE : 0) | (special ? TD_TOKENIZE_SPECIAL : 0);
+    char *text = NULL;
+    size_t bytes = 0, whole;
+    if (td_detokenize(c->exchange->server->model, c->broken, (size_t)c->broken_count, flags, &text, &bytes) < 0) settled = true;
+    for (whole = bytes; whole >= 3 && !memcmp(text + whole - 3, unknown, 3); whole -= 3) {}
+    bool waits = whole < bytes && c->broken_count < TD_BROKEN_MAX && !settled;
+    c->text_offset = c->text_from + (waits ? characters(text, whole) + 1 : characters(text, bytes));
+    td_free(text);
+    if (waits) return;
+    for (int i = 0; i < c->broken_count; i++) c->text_begun |= adds_text(c, c->broken[i]);
+    c->text_from = c->text_offset;
+    c->broken_count = 0;
+}
+
+static void put_top(td_choice *c, const char *comma, int32_t id, float logprob)
+{
+    td_buffer *out = &c->lp[TOPS];
+    size_t bytes = 0;
+    char *text = td_token_text(c->exchange->server, id, &bytes);
+    td_buffer_text(out, comma);
+    td_buffer_json(out, text ? text : "", text ? bytes : 0);
+    td_buffer_format(out, ":%.6f", logprob < -9999 ? -9999.0 : (double)logprob);
+    td_free(text);
+}
+
+static void put_token(td_choice *c, int32_t id, bool special, const float *logprob, const td_logprob *top, int top_count)
 {
     const td_server *server = c->exchange->server;
     const char *comma = c->lp[TOKENS].bytes ? "," : "";
     size_t bytes = 0;
+    bool told = false;
     char *text = td_token_text(server, id, &bytes);
     td_buffer_text(&c->lp[TOKENS], comma);
     td_buffer_json(&c->lp[TOKENS], text ? text : "", bytes);
     td_free(text);
     td_buffer_format(&c->lp[OFFSETS], "%s%zu", comma, c->text_offset);
-    c->text_offset += plain_bytes(c, id, c->text_begun ? TD_TOKENIZE_INSIDE : 0);
-    c->text_begun |= plain_bytes(c, id, TD_TOKENIZE_INSIDE) > 0;
+    c->broken[c->broken_count++] = id;
+    advance(c, special, false);
     if (!logprob) {
         td_buffer_format(&c->lp[LOGPROBS], "%snull", comma);
         td_buffer_format(&c->lp[TOPS], "%snull", comma);
@@ -51,13 +88,21 @@ static void put_token(td_choice *c, int32_t id, const float *logprob, const td_l
     td_buffer_format(&c->lp[LOGPROBS], "%s%.6f", comma, *logprob < -9999 ? -9999.0 : (double)*logprob);
     td_buffer_format(&c->lp[TOPS], "%s{", comma);
     for (int i = 0; i < top_count && i < c->exchange->ask.top_logprobs; i++) {
-        text = td_token_text(server, top[i].token, &bytes);
-        td_buffer_text(&c->lp[TOPS], i ? "," : "");
-        td_buffer_json(&c->lp[TOPS], text ? text : "", text ? bytes : 0);
-        td_buffer_format(&c->lp[TOPS], ":%.6f", top[i].logprob < -9999 ? -9999.0 : (double)top[i].logprob);
-        td_free(text);
+        told |= top[i].token == id;
+        put_top(c, i ? "," : "", top[i].token, top[i].logprob);
     }
+    if (!told) put_top(c, top_count && c->exchange->ask.top_logprobs ? "," : "", id, *logprob); /* the token itself is always there: up to logprobs + 1 */
     td_buffer_text(&c->lp[TOPS], "}");
+}
+
+/* The prompt was given as text that begins with this token's: it is no BOS that the tokenizer added. */
+static bool begins_with(const td_choice *c, int32_t id)
+{
+    size_t bytes = 0;
+    char *text = td_token_text(c->exchange->server, id, &bytes);
+    bool begins = text && c->prompt->text && bytes <= c->prompt->text_bytes && !memcmp(text, c->prompt->text, bytes);
+    td_free(text);
+    return begins;
 }
 
 static void token(td_choice *c, const td_event *e)
@@ -65,10 +110,13 @@ static void token(td_choice *c, const td_event *e)
     const td_ask *ask = &c->exchange->ask;
     if (ask->return_tokens && !e->from_prompt) td_buffer_format(&c->tokens_json, "%s%d", c->tokens_json.bytes ? "," : "", e->token);
     if (!ask->logprobs) return;
-    if (ask->echo && !c->wrote_first) put_token(c, c->prompt->tokens[0], NULL, NULL, 0); /* nothing comes before it */
+    if (ask->echo && !c->wrote_first) put_token(c, c->prompt->tokens[0], begins_with(c, c->prompt->tokens[0]), NULL, NULL, 0); /* nothing comes before it */
     c->wrote_first = true;
-    if (!e->from_prompt && e->generated_tokens == 1) c->text_begun = plain_bytes(c, c->prompt->tokens[c->prompt->count - 1], TD_TOKENIZE_INSIDE) > 0; /* as the engine has it */
-    put_token(c, e->token, &e->logprob, e->top, e->top_count);
+    if (!e->from_prompt && e->generated_tokens == 1) { /* as the engine has it: its text begins anew */
+        advance(c, false, true);
+        c->text_begun = adds_text(c, c->prompt->tokens[c->prompt->count - 1]);
+    }
+    put_token(c, e->token, e->from_prompt && c->prompt->text, &e->logprob, e->top, e->top_count);
 }
 
 static void put_logprobs(td_choice *c, td_buffer *out)

@@ -25,6 +25,7 @@
 enum {
     TD_CHOICES_MAX = 64,          /* completions of one HTTP request: prompts * n */
     TD_SERVE_STOPS_MAX = 16,
+    TD_BROKEN_MAX = 4,            /* tokens of one character: it has at most four bytes */
     TD_CALLS_MAX = 64,            /* tool calls of one completion */
     TD_OUT_HIGH_BYTES = 64 << 10, /* a stream's buffer: no more events are taken while it holds so much */
     TD_WORKERS = 2
@@ -116,8 +117,11 @@ struct td_choice {
     td_buffer logprobs;            /* whole answers: entries joined by commas; streams: since the last chunk */
     td_buffer tokens_json;         /* return_tokens */
     td_buffer lp[4];               /* completions: tokens, token_logprobs, top_logprobs, text_offset */
-    size_t text_offset;
-    bool text_begun;               /* the next token stands inside the text */
+    size_t text_offset;            /* characters before the next token */
+    int32_t broken[TD_BROKEN_MAX]; /* the last tokens, while they end inside a character */
+    int broken_count;
+    size_t text_from;              /* characters before the first of them */
+    bool text_begun;               /* the first of them, or the next token, stands inside the text */
     bool wrote_first;              /* completions: the first prompt token is in the arrays */
     int64_t prompt_tokens, cached_tokens, generated_tokens, reasoning_tokens;
     double queue_ms, prompt_ms, decode_ms;

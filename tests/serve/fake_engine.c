@@ -3,7 +3,7 @@
  * request. For tests of the server alone: queueing, slow readers, lost clients, shutdown, errors in the middle of an answer.
  *
  * Token 0 ends, 1 begins, byte b is token b + 2. A prompt that holds "SAY:" continues with what follows it (up to "|"); otherwise letters chosen by the seed.
- * "FAULT" in the prompt fails after three tokens as if a worker were lost, "FAULT:NAN" as if a weight were no number; "NEVER" reads nothing until cancelled or out of time. FAKE_STEP_US is the time of a step, FAKE_LOAD_MS of loading,
+ * "FAULT" in the prompt fails after three tokens as if a worker were lost, "FAULT:NAN" as if a weight were no number; with "UNLIKELY" the best tokens are a, b, ... and not the one that was chosen; "NEVER" reads nothing until cancelled or out of time. FAKE_STEP_US is the time of a step, FAKE_LOAD_MS of loading,
  * FAKE_DEGRADED a reason, FAKE_TEMPLATE the source of the chat template as the server sees it (which marks of calls it knows).
  */
 #include <math.h>
@@ -28,7 +28,7 @@ struct td_request {
     td_request *next;
     td_request_options o;
     int32_t *prompt, *made;
-    size_t prompt_count, made_count, read, made_max, say_at;
+    size_t prompt_count, made_count, read, made_max, told; /* told: of the prompt, for prompt_logprobs */
     char *stop[16], *say;
     bool cancelled, finished, read_finish, prompt_done;
     td_finish finish;
@@ -310,6 +310,7 @@ td_status td_request_submit(td_engine *e, const td_request_options *o, td_reques
     r->o = *o;
     r->submitted_ns = td_now_ns();
     r->prompt_count = o->tokens_count;
+    r->told = 1; /* nothing comes before the first */
     r->prompt = malloc(o->tokens_count * sizeof *r->prompt);
     memcpy(r->prompt, o->tokens, o->tokens_count * sizeof *r->prompt);
     for (size_t i = 0; i < o->stop_count; i++) r->stop[i] = strdup(o->stop[i]);
@@ -342,21 +343,31 @@ static void read_text(td_request *r, int32_t token, td_event *event)
     r->held_bytes = 0;
 }
 
+static void put_best(td_request *r, td_event *event)
+{
+    event->logprob = -0.25f;
+    event->top = r->top;
+    event->top_count = r->o.logprobs;
+    for (int i = 0; i < r->o.logprobs; i++) r->top[i] = (td_logprob){.token = i || contains(r, "UNLIKELY") ? 'a' + 2 + i : event->token, .logprob = -0.25f - (float)i};
+}
+
 td_status td_request_next(td_request *r, int timeout_ms, td_event *out)
 {
     td_status status = TD_OK;
     pthread_mutex_lock(&r->engine->lock);
     while (timeout_ms && r->read == r->made_count && !r->finished) pthread_cond_wait(&r->engine->wake, &r->engine->lock);
     td_event event = {.prompt_tokens = (int64_t)r->prompt_count, .text = ""};
-    if (r->read < r->made_count) {
+    if (r->o.prompt_logprobs && r->prompt_done && r->told < r->prompt_count) {
+        event.kind = TD_EVENT_TOKEN;
+        event.token = r->prompt[r->told++];
+        event.from_prompt = true;
+        put_best(r, &event);
+    } else if (r->read < r->made_count) {
         int32_t token = r->made[r->read++];
         event.kind = TD_EVENT_TOKEN;
         event.token = token;
         read_text(r, token, &event);
-        event.logprob = -0.25f;
-        event.top = r->top;
-        event.top_count = r->o.logprobs;
-        for (int i = 0; i < r->o.logprobs; i++) r->top[i] = (td_logprob){.token = i ? 'a' + 2 + i : token, .logprob = -0.25f - (float)i};
+        put_best(r, &event);
     } else if (r->finished) {
         event.kind = TD_EVENT_FINISHED;
         event.finish = r->finish;

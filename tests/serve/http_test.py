@@ -75,11 +75,43 @@ def completions_echo_logprobs_and_batches():
         assert [c["text"][:2] for c in r["choices"]] == ["ab", "ab"] and len(r["choices"][1]["text"]) == 6
         lp = r["choices"][1]["logprobs"]
         assert len({len(lp[k]) for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset")}) == 1
-        assert lp["token_logprobs"][0] is None and len(lp["top_logprobs"][1]) == 2 and len(r["choices"][0]["tokens"]) == 4
+        assert lp["token_logprobs"][0] is None and len(lp["top_logprobs"][2]) == 2 and len(r["choices"][0]["tokens"]) == 4
         _, r = s.post("/v1/completions", {"prompt": "abc", "max_tokens": 0, "echo": True})
         assert r["choices"][0]["text"] == "abc" and r["usage"]["completion_tokens"] == 0
         _, r = s.post("/v1/completions", {"prompt": "SAY:one two three|", "stop": [" three"], "max_tokens": 50})
         assert r["choices"][0]["finish_reason"] == "stop"
+
+
+@test
+def text_offsets_are_characters_of_the_text():
+    """A token that ends inside a character (here every byte is one) counts it once, where it begins; what never becomes a character counts as it is shown."""
+    with Server(FAKE) as s:
+        for text in ("ab", "na\u00efve \u65e5\u672c \U0001F600!", "\U0001F600"):
+            for echo in (False, True):
+                choice = s.post("/v1/completions", {"prompt": f"\u00e9SAY:{text}|", "max_tokens": 60, "logprobs": 1, "echo": echo})[1]["choices"][0]
+                wanted, at = [], len(choice["text"]) - len(text)
+                for character in text:
+                    wanted += [at] + [at + 1] * (len(character.encode()) - 1)
+                    at += 1
+                found = choice["logprobs"]["text_offset"]
+                found = found[len(found) - len(text.encode()) - 1:]
+                assert choice["text"].endswith(text) and found == [*wanted, at], (text, echo, found, wanted)
+                assert echo or wanted[0] == 0
+        bad = [0xFF + 2, 0xE2 + 2, 0x82 + 2, ord("a") + 2]
+        choice = s.post("/v1/completions", {"prompt": [*bad, *(b + 2 for b in b"SAY:xy|")], "max_tokens": 9, "logprobs": 0, "echo": True})[1]["choices"][0]
+        assert choice["logprobs"]["text_offset"][-3:] == [len(choice["text"]) - 2, len(choice["text"]) - 1, len(choice["text"])], choice
+
+
+@test
+def the_chosen_token_is_among_the_best():
+    with Server(FAKE) as s:
+        for count, keys in ((0, {"z"}), (2, {"a", "b", "z"})):
+            lp = s.post("/v1/completions", {"prompt": "UNLIKELY SAY:zz|", "max_tokens": 9, "logprobs": count})[1]["choices"][0]["logprobs"]
+            assert set(lp["top_logprobs"][0]) == keys and lp["top_logprobs"][0]["z"] == lp["token_logprobs"][0], lp
+        lp = s.post("/v1/completions", {"prompt": "SAY:zz|", "max_tokens": 9, "logprobs": 2})[1]["choices"][0]["logprobs"]
+        assert len(lp["top_logprobs"][0]) == 2, lp
+        chat = s.post(CHAT, {"messages": [{"role": "user", "content": "UNLIKELY SAY:zz|"}], "logprobs": True, "top_logprobs": 2})[1]["choices"][0]["logprobs"]["content"]
+        assert [t["token"] for t in chat[0]["top_logprobs"]] == ["a", "b"], "chat has as many as were asked for"
 
 
 @test
