@@ -215,10 +215,10 @@ static void close_stream(td_exchange *x)
     td_buffer_text(&x->out, "data: [DONE]\n\n");
 }
 
-static void fault(td_exchange *x, const char *message)
+static void fault(td_exchange *x, const td_fault *fault)
 {
     td_buffer_text(&x->out, "data: ");
-    td_serve_error_body(x, 500, "generation_failed", NULL, message, &x->out);
+    td_serve_error_body(x, fault->http, fault->code, NULL, fault->message, &x->out);
     td_buffer_text(&x->out, "\n\n");
 }
 

@@ -44,6 +44,8 @@ static const char *code_of(td_status status)
     }
 }
 
+td_fault td_serve_fault_of(td_status status, const char *message) { return (td_fault){td_serve_http_of(status), code_of(status), message}; }
+
 td_status td_serve_refuse_status(td_exchange *x, td_status status, const char *param)
 {
     char sentence[sizeof x->message];

@@ -148,6 +148,21 @@ static void release_request(td_choice *c)
     td_admit_pump(server);
 }
 
+/* What the engine took was a good request: only submit may still call it wrong. */
+td_fault td_choice_fault(const td_choice *c)
+{
+    td_status status = c->finish != TD_FINISH_ERROR || c->status >= 0 ? TD_E_CANCELLED : c->status;
+    if (!atomic_load(&c->failed) && td_serve_http_of(status) < 429) status = TD_E_INTERNAL;
+    return td_serve_fault_of(status, c->message[0] ? c->message : "the server is shutting down");
+}
+
+void td_generate_fault(td_exchange *x, const td_fault *fault)
+{
+    td_metrics_error(&x->server->metrics, fault->code);
+    x->shape->fault(x, fault);
+    x->stream_over = true;
+}
+
 static void end_choice(td_choice *c)
 {
     td_exchange *x = c->exchange;
@@ -156,9 +171,8 @@ static void end_choice(td_choice *c)
     if (c->finish == TD_FINISH_ERROR || (c->finish == TD_FINISH_CANCELLED && !atomic_load(&x->gone))) {
         x->log_finish = "error";
         if (x->streaming && !x->stream_over) {
-            td_metrics_error(&x->server->metrics, "generation_failed");
-            x->shape->fault(x, c->message[0] ? c->message : "the server is shutting down");
-            x->stream_over = true;
+            td_fault fault = td_choice_fault(c);
+            td_generate_fault(x, &fault);
         }
     } else if (x->streaming) {
         x->shape->end_choice(c);

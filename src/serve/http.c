@@ -69,6 +69,8 @@ static enum MHD_Result send_answer(td_exchange *x)
     return send_response(x, response);
 }
 
+static const td_fault shutting_down = {503, "shutting_down", "the server is shutting down"};
+
 /* MHD wants bytes of a stream. */
 static ssize_t read_stream(void *cls, uint64_t position, char *buffer, size_t room)
 {
@@ -91,8 +93,7 @@ static ssize_t read_stream(void *cls, uint64_t position, char *buffer, size_t ro
         pthread_mutex_unlock(&x->wake_lock);
         td_generate_pump(x);
         if (!x->stream_over && atomic_load(&x->server->phase) == TD_SERVER_ENDING) {
-            x->shape->fault(x, "the server is shutting down");
-            x->stream_over = true;
+            td_generate_fault(x, &shutting_down);
         }
         if (atomic_exchange(&x->ping, false) && !x->out.bytes && !x->stream_over) {
             td_buffer_text(&x->out, ": keep-alive\n\n");
@@ -113,13 +114,6 @@ static enum MHD_Result send_stream(td_exchange *x)
     return send_response(x, response);
 }
 
-/* Of a choice that ended with an error. What the engine took was a good request: only submit may still call it wrong. */
-static td_status fault_of(const td_choice *c)
-{
-    if (c->finish != TD_FINISH_ERROR || c->status >= 0) return TD_E_CANCELLED;
-    return !atomic_load(&c->failed) && td_serve_http_of(c->status) < 429 ? TD_E_INTERNAL : c->status;
-}
-
 /* A whole answer: takes events until every choice ended, then formats once. */
 static enum MHD_Result collect(td_exchange *x)
 {
@@ -131,7 +125,9 @@ static enum MHD_Result collect(td_exchange *x)
         for (int i = 0; i < x->choice_count; i++) {
             td_choice *c = &x->choices[i];
             if (!c->finished || (c->finish != TD_FINISH_ERROR && c->finish != TD_FINISH_CANCELLED)) continue;
-            td_serve_refuse_status(x, td_fail(fault_of(c), "%s", c->message[0] ? c->message : "the server is shutting down"), NULL);
+            td_fault fault = td_choice_fault(c);
+            if (fault.http == 429 || fault.http == 503) x->retry_after_s = 1;
+            td_serve_refuse(x, fault.http, fault.code, NULL, "%s", fault.message);
             td_generate_abandon(x);
             return send_answer(x);
         }
@@ -141,7 +137,7 @@ static enum MHD_Result collect(td_exchange *x)
         }
         if (atomic_load(&x->gone)) return MHD_NO;
         if (atomic_load(&x->server->phase) == TD_SERVER_ENDING) {
-            td_serve_refuse(x, 503, "shutting_down", NULL, "the server is shutting down");
+            td_serve_refuse(x, shutting_down.http, shutting_down.code, NULL, "%s", shutting_down.message);
             td_generate_abandon(x);
             return send_answer(x);
         }

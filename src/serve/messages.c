@@ -327,10 +327,10 @@ static void end_choice(td_choice *c)
 
 static void close_stream(td_exchange *x) { td_buffer_text(&x->out, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"); }
 
-static void fault(td_exchange *x, const char *message)
+static void fault(td_exchange *x, const td_fault *fault)
 {
     td_buffer_text(&x->out, "event: error\ndata: ");
-    td_serve_error_body(x, 500, NULL, NULL, message, &x->out);
+    td_serve_error_body(x, fault->http, fault->code, NULL, fault->message, &x->out);
     td_buffer_text(&x->out, "\n\n");
 }
 

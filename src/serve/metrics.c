@@ -5,7 +5,7 @@
 
 const char *const td_error_kinds[] = {"invalid_value", "invalid_type", "unknown_parameter", "missing_required_parameter", "unsupported_value", "unsupported_parameter", "unsupported", "context_length_exceeded", "invalid_json",
     "model_not_found", "not_found", "method_not_allowed", "invalid_api_key", "invalid_framing", "body_too_large", "queue_full", "loading", "shutting_down", "ffn_worker_lost", "out_of_memory", "timeout", "cancelled", "internal_error",
-    "generation_failed", "other", NULL};
+    "other", NULL};
 _Static_assert(TD_COUNT(td_error_kinds) <= TD_ERROR_KINDS, "one counter a kind");
 
 void td_metrics_error(td_metrics *metrics, const char *code)

@@ -228,14 +228,14 @@ static void put_item(const td_choice *c, item_kind kind, int call, const char *i
     }
 }
 
-static void put_response(td_exchange *x, const char *status, const char *items, const char *reason, bool usage, const char *error)
+static void put_response(td_exchange *x, const char *status, const char *items, const char *reason, bool usage, const td_fault *fault)
 {
     td_buffer *out = &x->out;
     const td_ask *ask = &x->ask;
     td_buffer_format(out, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false,\"error\":", x->id, (long long)x->created_s, status);
-    if (error) {
-        td_buffer_text(out, "{\"code\":\"server_error\",\"message\":");
-        td_body_text(out, error);
+    if (fault) {
+        td_buffer_format(out, "{\"code\":\"%s\",\"message\":", fault->code);
+        td_body_text(out, fault->message);
         td_buffer_text(out, "}");
     } else {
         td_buffer_text(out, "null");
@@ -286,11 +286,11 @@ static void begin_event(td_exchange *x, const char *type)
 
 static void end_event(td_exchange *x) { td_buffer_text(&x->out, "}\n\n"); }
 
-static void response_event(td_exchange *x, const char *type, const char *status, const char *items, const char *reason, bool usage, const char *error)
+static void response_event(td_exchange *x, const char *type, const char *status, const char *items, const char *reason, bool usage, const td_fault *fault)
 {
     begin_event(x, type);
     td_buffer_text(&x->out, ",\"response\":");
-    put_response(x, status, items, reason, usage, error);
+    put_response(x, status, items, reason, usage, fault);
     end_event(x);
 }
 
@@ -398,10 +398,10 @@ static void close_stream(td_exchange *x)
     td_buffer_free(&s->done);
 }
 
-static void fault(td_exchange *x, const char *message)
+static void fault(td_exchange *x, const td_fault *fault)
 {
     stream_state *s = x->shape_state;
-    response_event(x, "response.failed", "failed", s->done.data ? s->done.data : "", NULL, false, message);
+    response_event(x, "response.failed", "failed", s->done.data ? s->done.data : "", NULL, false, fault);
     td_buffer_free(&s->done);
 }
 

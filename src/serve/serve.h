@@ -63,6 +63,9 @@ typedef enum { TD_PIECE_REASONING, TD_PIECE_CONTENT, TD_PIECE_CALL, TD_PIECE_ARG
 /* A part of an answer as the shapes see it. CALL opens call number `call` (name and id are in choice->calls), ARGUMENTS adds text to it. */
 typedef struct { td_piece_kind kind; int call; const char *text; size_t bytes; } td_piece;
 
+/* An error as clients are told it: HTTP's status, OpenAI's "code", one sentence. */
+typedef struct { int http; const char *code, *message; } td_fault;
+
 /* How one API writes answers (chat, completions, responses, messages). Every function appends to exchange->out. */
 typedef struct {
     const char *name;                                          /* label in metrics and logs */
@@ -78,7 +81,7 @@ typedef struct {
     void (*progress)(td_choice *c, const td_event *event);     /* stream: prompt progress; may be NULL */
     void (*end_choice)(td_choice *c);                          /* stream: finish reason */
     void (*close)(td_exchange *x);                             /* stream: usage, [DONE] */
-    void (*fault)(td_exchange *x, const char *message);        /* stream: an error after the headers */
+    void (*fault)(td_exchange *x, const td_fault *fault);      /* stream: an error after the headers */
     void (*whole)(td_exchange *x);                             /* not a stream: the body */
     void (*forget)(td_exchange *x);                            /* frees what shape_state holds; may be NULL */
 } td_shape;
@@ -249,6 +252,8 @@ td_status td_serve_refuse(td_exchange *x, int http, const char *code, const char
 /* The same from this thread's td_error and a status of the engine. */
 td_status td_serve_refuse_status(td_exchange *x, td_status status, const char *param);
 int td_serve_http_of(td_status status);
+td_fault td_serve_fault_of(td_status status, const char *message);
+bool td_serve_anthropic(const td_exchange *x); /* answers in Anthropic's shape */
 /* Writes the error object (with its shape's look) into out. */
 void td_serve_error_body(const td_exchange *x, int http, const char *code, const char *param, const char *message, td_buffer *out);
 
@@ -319,6 +324,10 @@ td_status td_choices_make(td_exchange *x);
 extern const td_shape td_chat_shape, td_completions_shape, td_responses_shape, td_messages_shape, td_embeddings_shape;
 
 void td_choice_options(td_choice *c, td_request_options *o, const char *const *stops);
+/* Why a choice ended with an error, as whole answers and streams tell it alike. */
+td_fault td_choice_fault(const td_choice *c);
+/* Ends a stream with an error. */
+void td_generate_fault(td_exchange *x, const td_fault *fault);
 /* Takes what events there are. MHD's thread. */
 void td_generate_pump(td_exchange *x);
 void td_generate_abandon(td_exchange *x); /* cancels and hands requests to the reaper */

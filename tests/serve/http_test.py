@@ -425,6 +425,25 @@ def faults_in_the_middle():
 
 
 @test
+def a_stream_fails_as_a_whole_answer_does():
+    """The same type, code and sentence, whichever way it was asked; the counters are told the same."""
+    def error_of(events):
+        last = events[-1][1] if isinstance(events[-1], tuple) else events[-1]
+        return last["error"] if "error" in last else last["response"]["error"]
+    for words, code, kind, anthropic in (("FAULT", "ffn_worker_lost", "service_unavailable_error", "overloaded_error"), ("FAULT:NAN", "internal_error", "server_error", "api_error")):
+        with Server(FAKE) as s:
+            ask = {"messages": [{"role": "user", "content": words}]}
+            asks = ((CHAT, ask), ("/v1/completions", {"prompt": words}), ("/v1/responses", {"input": words}), ("/v1/messages", {**ask, "max_tokens": 9}))
+            for path, body in asks:
+                whole, streamed = s.post(path, body)[1]["error"], error_of(s.stream(path, body))
+                if path == "/v1/responses":
+                    whole = {"code": whole["code"], "message": whole["message"]}
+                assert streamed == whole, (path, whole, streamed)
+                assert whole.get("type", kind) == (anthropic if path == "/v1/messages" else kind) and whole.get("code", code) == code, whole
+            assert s.metrics()[f'tandem_errors_total{{kind="{code}"}}'] == 2 * len(asks)
+
+
+@test
 def half_a_prompt_has_no_answer():
     with Server(FAKE, "--time-max", "1") as s:
         for path, body in (("/v1/embeddings", {"input": ["well", "NEVER"]}), ("/v1/completions", {"prompt": "NEVER", "max_tokens": 0, "echo": True, "logprobs": 1, "t_max_predict_ms": 20})):
@@ -432,7 +451,7 @@ def half_a_prompt_has_no_answer():
             assert status == 504 and answer["error"]["code"] == "timeout" and "within" in answer["error"]["message"], (path, status, answer)
         assert "within 20 ms" in answer["error"]["message"]
         events = s.stream("/v1/completions", {**body, "stream": True})
-        assert "within 20 ms" in events[-1]["error"]["message"], events
+        assert "within 20 ms" in events[-1]["error"]["message"] and events[-1]["error"]["code"] == "timeout", events
         answer = s.post(CHAT, {"messages": [{"role": "user", "content": "NEVER"}]})
         assert answer[0] == 200 and answer[1]["choices"][0]["finish_reason"] == "length", "what was generated is an answer"
 
@@ -491,7 +510,9 @@ def shutdown_finishes_and_refuses():
         c = s.connect()
         c.request("POST", CHAT, json.dumps({"messages": [{"role": "user", "content": "NEVER"}], "stream": True}))
         answer = c.getresponse()
-        assert s.stop() == 0 and b"shutting down" in answer.read()
+        assert s.stop() == 0
+        told = answer.read()
+        assert b"shutting down" in told and b'"shutting_down"' in told, told
 
 
 @test
