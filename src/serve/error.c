@@ -70,10 +70,11 @@ static const char *type_of(int http, bool anthropic)
     }
 }
 
+bool td_serve_anthropic(const td_exchange *x) { return x->shape ? x->shape->anthropic : x->route && !strncmp(x->route->path, "/v1/messages", 12); }
+
 void td_serve_error_body(const td_exchange *x, int http, const char *code, const char *param, const char *message, td_buffer *out)
 {
-    bool anthropic = x->shape ? x->shape->anthropic : x->route && !strncmp(x->route->path, "/v1/messages", 12);
-    if (anthropic) {
+    if (td_serve_anthropic(x)) {
         td_buffer_format(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", type_of(http, true));
         td_body_text(out, message);
         td_buffer_text(out, "},\"request_id\":");

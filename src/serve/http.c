@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "serve/serve.h"
 
-enum { STREAM_BLOCK_BYTES = 16 << 10 };
+enum { STREAM_BLOCK_BYTES = 16 << 10, PREFLIGHT_BYTES_MAX = 2048 /* browsers name some twenty headers */ };
 
 /* ---- answers --------------------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -20,10 +20,11 @@ static void add_headers(td_exchange *x, struct MHD_Response *response, const cha
     char number[16];
     MHD_add_response_header(response, "Content-Type", type);
     MHD_add_response_header(response, "X-Request-Id", x->id);
+    if (td_serve_anthropic(x) || MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "anthropic-version")) MHD_add_response_header(response, "request-id", x->id); /* the name that its packages read */
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (x->server->options.cors_origin) {
         MHD_add_response_header(response, "Access-Control-Allow-Origin", x->server->options.cors_origin);
-        MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+        MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id, request-id, Retry-After");
         if (strcmp(x->server->options.cors_origin, "*")) MHD_add_response_header(response, "Vary", "Origin");
     }
     if (x->retry_after_s) {
@@ -222,6 +223,17 @@ static td_status check_request(td_exchange *x, const char *url, const char *meth
     return TD_OK;
 }
 
+/* What a page's request may carry: the headers that it asks for (clients add their own, as x-stainless-os), when they are a list of names; else those that this server reads. */
+static const char *allowed_headers(const td_exchange *x)
+{
+    static const char names[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~", between[] = ", \t";
+    const char *asked = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "Access-Control-Request-Headers");
+    size_t length = asked ? strnlen(asked, PREFLIGHT_BYTES_MAX + 1) : 0, i = 0;
+    while (i < length && (strchr(names, asked[i]) || strchr(between, asked[i]))) i++;
+    bool named = length && length <= PREFLIGHT_BYTES_MAX && i == length && strspn(asked, between) < length;
+    return named ? asked : "Authorization, Content-Type, x-api-key, anthropic-version, anthropic-beta";
+}
+
 /* CORS preflight: answered only when an origin was allowed by option. */
 static enum MHD_Result send_preflight(td_exchange *x)
 {
@@ -232,7 +244,8 @@ static enum MHD_Result send_preflight(td_exchange *x)
     add_headers(x, response, "text/plain");
     if (x->server->options.cors_origin) {
         MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-        MHD_add_response_header(response, "Access-Control-Allow-Headers", "Authorization, Content-Type, x-api-key, anthropic-version, anthropic-beta");
+        MHD_add_response_header(response, "Access-Control-Allow-Headers", allowed_headers(x));
+        MHD_add_response_header(response, "Vary", "Access-Control-Request-Headers");
         MHD_add_response_header(response, "Access-Control-Max-Age", "600");
     }
     return send_response(x, response);

@@ -525,6 +525,23 @@ def head_options_methods():
     with Server(FAKE, "--cors", "https://a.example") as s:
         status, _, headers = s.request("OPTIONS", CHAT, headers={"Origin": "https://a.example"})
         assert status == 204 and headers["access-control-allow-origin"] == "https://a.example" and "POST" in headers["access-control-allow-methods"]
+        usual = headers["access-control-allow-headers"]
+        assert "Authorization" in usual
+        asked = "authorization,content-type, x-stainless-os,x-stainless-retry-count,anthropic-dangerous-direct-browser-access"
+        for names, told in ((asked, asked), ("", usual), (" , ", usual), ("a: b", usual), ("a;b", usual), ("\u00e9", usual), ("x" * 2048, "x" * 2048), ("x" * 2049, usual)):
+            data = s.raw(f"OPTIONS {CHAT} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\nAccess-Control-Request-Headers: {names}\r\nConnection: close\r\n\r\n".encode("latin-1")).decode().split("\r\n")
+            assert f"Access-Control-Allow-Headers: {told}" in data and "Vary: Access-Control-Request-Headers" in data and "Vary: Origin" in data, (names, data)
+
+
+@test
+def answers_have_their_ids():
+    with Server(FAKE, "--cors", "*") as s:
+        for method, path, body, version, both in (("POST", "/v1/messages", {"max_tokens": 9, **say("x")}, {}, True), ("POST", "/v1/messages", {"max_tokens": 9, "stream": True, **say("x")}, {}, True),
+                                                  ("POST", "/v1/messages", {}, {}, True), ("POST", "/v1/messages/count_tokens", say("x"), {}, True), ("GET", "/v1/models", None, {"anthropic-version": "2023-06-01"}, True),
+                                                  ("GET", "/v1/models", None, {}, False), ("POST", CHAT, say("x"), {}, False)):
+            headers = s.request(method, path, body, version)[2]
+            assert headers["x-request-id"] and headers.get("request-id") == (headers["x-request-id"] if both else None), (path, headers)
+            assert "request-id" in headers["access-control-expose-headers"].split(", ")
 
 
 @test
