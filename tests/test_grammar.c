@@ -148,6 +148,7 @@ static void test_keywords(void **state)
         {"{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}}},{\"properties\":{\"a\":{\"minimum\":5}},\"required\":[\"a\"]}]}", {"{\"a\":5}"}, {"{\"a\":4}", "{}"}},
         {"{\"type\":\"object\",\"anyOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}],\"properties\":{\"a\":{},\"b\":{}}}", {"{\"a\":1}", "{\"b\":1}", "{\"a\":1,\"b\":2}"}, {"{}"}},
         {"{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"integer\"}]}", {"\"x\"", "3"}, {"null", "3.5"}},
+        {"{\"discriminator\":{\"propertyName\":\"k\",\"mapping\":{}},\"oneOf\":[{\"type\":\"string\"},{\"type\":\"integer\"}]}", {"\"x\"", "3"}, {"null", "3.5"}},
         {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"},{\"type\":\"integer\"}],\"items\":false,\"minItems\":1}", {"[null]", "[null,3]"}, {"[]", "[3]", "[null,3,4]"}},
         {"{\"$ref\":\"#/$defs/a~1b\",\"maximum\":7,\"$defs\":{\"a/b\":{\"type\":\"integer\",\"minimum\":5}}}", {"5", "7"}, {"4", "8"}},
         {"{\"type\":\"string\",\"maxLength\":1}", {"\"\\u00e9\"", "\"\""}, {"\"\\ud800\"", "\"ab\""}},

@@ -9,7 +9,8 @@ static const cJSON *member(const cJSON *schema, const char *key) { return cJSON_
 
 bool td_schema_says_nothing(const char *keyword)
 {
-    static const char *const words[] = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "$defs", "definitions", "deprecated", "readOnly", "writeOnly", "strict"};
+    static const char *const words[] = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "$defs", "definitions", "deprecated", "readOnly", "writeOnly", "strict",
+        "discriminator" /* OpenAPI: which property tells the alternatives apart */};
     for (size_t i = 0; i < TD_COUNT(words); i++)
         if (!strcmp(keyword, words[i])) return true;
     return false;
