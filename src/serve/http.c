@@ -33,6 +33,7 @@ static void add_headers(td_exchange *x, struct MHD_Response *response, const cha
     }
     if (x->route && x->route->quick == td_answer_page) /* the page talks to this server only, and text never becomes code */
         MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    if (x->http == 415) MHD_add_response_header(response, "Accept-Encoding", "identity");
     if (x->http == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (x->allow[0]) MHD_add_response_header(response, "Allow", x->allow);
 }
@@ -261,6 +262,14 @@ static bool take_body(td_exchange *x, const char *data, size_t bytes)
     return x->body_bytes <= 4 * limit;
 }
 
+/* A body is read as it comes: one that is compressed would only be called no JSON (RFC 9110, 8.4). Asked when it is complete: a client that is sending would not see the answer. */
+static td_status check_coding(td_exchange *x)
+{
+    const char *coding = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "Content-Encoding");
+    if (!coding || !*coding || !strcasecmp(coding, "identity")) return TD_OK;
+    return td_serve_refuse(x, 415, "unsupported_encoding", NULL, "Content-Encoding: expected identity, which is all that is supported, found \"%.40s\"", coding);
+}
+
 /* The body is complete. */
 static enum MHD_Result act(td_exchange *x)
 {
@@ -272,6 +281,7 @@ static enum MHD_Result act(td_exchange *x)
         td_serve_refuse(x, 413, "body_too_large", NULL, "body: expected at most %llu bytes, found more", (unsigned long long)x->server->options.body_bytes_max);
         return send_answer(x);
     }
+    if (check_coding(x) < 0) return send_answer(x);
     td_watch_add(x);
     pthread_mutex_lock(&x->wake_lock);
     x->phase = TD_PHASE_WORK;

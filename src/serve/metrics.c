@@ -4,7 +4,7 @@
 #include <string.h>
 
 const char *const td_error_kinds[] = {"invalid_value", "invalid_type", "unknown_parameter", "missing_required_parameter", "unsupported_value", "unsupported_parameter", "unsupported", "context_length_exceeded", "invalid_json",
-    "model_not_found", "not_found", "method_not_allowed", "invalid_api_key", "invalid_framing", "body_too_large", "queue_full", "loading", "shutting_down", "ffn_worker_lost", "out_of_memory", "timeout", "cancelled", "internal_error",
+    "model_not_found", "not_found", "method_not_allowed", "invalid_api_key", "invalid_framing", "body_too_large", "unsupported_encoding", "queue_full", "loading", "shutting_down", "ffn_worker_lost", "out_of_memory", "timeout", "cancelled", "internal_error",
     "other", NULL};
 _Static_assert(TD_COUNT(td_error_kinds) <= TD_ERROR_KINDS, "one counter a kind");
 

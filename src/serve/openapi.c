@@ -164,7 +164,7 @@ static void put_answers(const td_route *r, td_buffer *out)
                           answers[i].answer, answers[i].event);
     td_buffer_text(out, "}");
     if (!r->quick) {
-        static const struct { int http; const char *what; } errors[] = {{400, "A field is wrong; the message names it"}, {404, "No such model"}, {413, "The body is too large"},
+        static const struct { int http; const char *what; } errors[] = {{400, "A field is wrong; the message names it"}, {404, "No such model"}, {413, "The body is too large"}, {415, "The body is compressed"},
             {429, "The queue is full; see Retry-After"}, {500, "A fault of the server"}, {503, "Loading, stopping, or FFN workers are missing"}, {504, "It took longer than the server allows"}};
         for (size_t e = 0; e < TD_COUNT(errors); e++) put_error(errors[e].http, errors[e].what, error, out);
     }

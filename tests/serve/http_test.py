@@ -545,6 +545,19 @@ def answers_have_their_ids():
 
 
 @test
+def compressed_bodies_are_refused():
+    import gzip
+    body = json.dumps(say("x")).encode()
+    with Server(FAKE) as s:
+        for path in (CHAT, "/tokenize"):
+            status, data, headers = s.request("POST", path, gzip.compress(body), {"Content-Encoding": "gzip"})
+            assert status == 415 and "Content-Encoding" in json.loads(data)["error"]["message"] and headers["accept-encoding"] == "identity", (path, data)
+        assert s.request("POST", CHAT, gzip.compress(body) * 40000, {"Content-Encoding": "gzip"})[0] == 415, "also one that is long"
+        assert s.request("POST", CHAT, body, {"Content-Encoding": "Identity"})[0] == 200
+        assert s.metrics()['tandem_errors_total{kind="unsupported_encoding"}'] == 3
+
+
+@test
 def description_and_page():
     kept = pathlib.Path(__file__).parents[2] / "docs" / "openapi.json"
     with Server(FAKE) as s:
