@@ -151,7 +151,7 @@ static td_status convert_messages(td_exchange *x, cJSON *messages)
 /* {"name", "description", "input_schema"} -> OpenAI's function tools. */
 static td_status convert_tools(td_exchange *x, cJSON *out)
 {
-    static const char *const members[] = {"name", "description", "input_schema", "type", "cache_control", "strict", NULL};
+    static const char *const members[] = {"name", "description", "input_schema", "type", "cache_control", "strict", "eager_input_streaming", "input_examples", NULL};
     int index = 0;
     for (const cJSON *tool = x->ask.tools->child; tool; tool = tool->next, index++) {
         char where[48];
@@ -161,6 +161,8 @@ static td_status convert_tools(td_exchange *x, cJSON *out)
         const cJSON *schema = cJSON_GetObjectItemCaseSensitive(tool, "input_schema");
         TD_TRY(td_fields_kind(x, tool, where, "type", TD_KIND_STRING));
         TD_TRY(td_fields_kind(x, tool, where, "description", TD_KIND_STRING));
+        TD_TRY(td_fields_kind(x, tool, where, "eager_input_streaming", TD_KIND_BOOL)); /* arguments are always streamed as they come */
+        TD_TRY(td_fields_kind(x, tool, where, "input_examples", TD_KIND_ARRAY));       /* templates have no place for them */
         if (type && strcmp(type, "custom")) return td_serve_refuse(x, 400, "unsupported_value", where, "%s.type: expected \"custom\", found \"%.60s\"; tools that run on the server are not supported", where, type);
         TD_TRY(td_fields_only(x, tool, where, members));
         if (!name || !*name || !cJSON_IsObject(schema)) return td_serve_refuse(x, 400, "invalid_value", where, "%s: expected a name and an input_schema object", where);
@@ -307,7 +309,7 @@ static void piece(td_choice *c, const td_piece *p)
         delta(x, "input_json_delta", "partial_json", p->text, p->bytes);
     } else if (p->kind == TD_PIECE_REASONING) {
         open_block(x, BLOCK_THINKING, "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}");
-        delta(x, "thinking_delta", "thinking", p->text, p->bytes);
+        if (!x->ask.thinking_omitted) delta(x, "thinking_delta", "thinking", p->text, p->bytes);
     } else if (p->bytes) {
         open_block(x, BLOCK_TEXT, "{\"type\":\"text\",\"text\":\"\"}");
         delta(x, "text_delta", "text", p->text, p->bytes);
@@ -361,7 +363,7 @@ static void whole(td_exchange *x)
     td_buffer_text(&x->out, ",\"content\":[");
     if (c->reasoning.bytes) {
         td_buffer_text(&x->out, "{\"type\":\"thinking\",\"signature\":\"\",\"thinking\":");
-        td_buffer_json(&x->out, c->reasoning.data, c->reasoning.bytes);
+        td_buffer_json(&x->out, c->reasoning.data, x->ask.thinking_omitted ? 0 : c->reasoning.bytes);
         td_buffer_text(&x->out, "}");
         comma = ",";
     }

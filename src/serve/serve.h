@@ -43,7 +43,7 @@ typedef struct {
     int64_t max_tokens, max_completion_tokens; /* 0: not given */
     int64_t n, top_k, top_logprobs, penalty_window, seed, time_max_ms, dimensions, thinking_budget;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-    bool seed_given, thinking_given, thinking_on;
+    bool seed_given, thinking_given, thinking_on, thinking_omitted; /* omitted: its block is empty */
     const char *stops[TD_SERVE_STOPS_MAX];
     int stop_count;
     td_logit_bias *bias; /* arena */

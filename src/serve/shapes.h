@@ -62,10 +62,10 @@
     S_MEMBERS("'role','content'", "'role':{'const':'user'},'content':" S_TEXT_OR(S_LIST("{'anyOf':[" S_TEXT_BLOCK "," S_RESULT_BLOCK "]}"))) "," \
     S_MEMBERS("'role','content'", "'role':{'const':'assistant'},'content':" S_TEXT_OR(S_LIST("{'anyOf':[" S_TEXT_BLOCK "," S_THINKING_BLOCK "," S_USE_BLOCK "]}"))) "]}}"
 #define S_NAMED_TOOLS "{'type':'array','maxItems':128,'items':" S_MEMBERS("'name','input_schema'", "'name':" S_NAME ",'description':" S_MAYBE(S_TEXT) ",'input_schema':" S_OBJECT \
-    ",'type':{'enum':['custom',null]},'strict':" S_MAYBE(S_BOOL) ",'cache_control':{}") "}"
+    ",'type':{'enum':['custom',null]},'strict':" S_MAYBE(S_BOOL) ",'cache_control':{},'eager_input_streaming':" S_MAYBE(S_BOOL) ",'input_examples':" S_MAYBE("{'type':'array'}")) "}"
 #define S_NAMED_CHOICE "{'anyOf':[" S_MEMBERS("'type'", "'type':{'enum':['auto','any','none']},'disable_parallel_tool_use':" S_MAYBE(S_BOOL)) "," \
     S_MEMBERS("'type','name'", "'type':{'const':'tool'},'name':" S_TEXT ",'disable_parallel_tool_use':" S_MAYBE(S_BOOL)) "]}"
-#define S_THINKING S_MEMBERS("'type'", "'type':{'enum':['enabled','disabled','adaptive']},'budget_tokens':" S_MAYBE("{'type':'integer','minimum':1,'maximum':2147483647}") ",'display':{'enum':['summarized',null]}")
+#define S_THINKING S_MEMBERS("'type'", "'type':{'enum':['enabled','disabled','adaptive']},'budget_tokens':" S_MAYBE("{'type':'integer','minimum':1,'maximum':2147483647}") ",'display':{'enum':['summarized','omitted',null]}")
 #define S_OUTPUT_CONFIG S_MEMBERS("", "'effort':" S_MAYBE(S_EFFORT) ",'format':" S_MAYBE(S_MEMBERS("'type','schema'", "'type':{'const':'json_schema'},'schema':" S_OBJECT)))
 
 /* Responses'. */

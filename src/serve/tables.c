@@ -188,7 +188,7 @@ static td_status take_user_metadata(td_exchange *x, const td_field *f, const cJS
     return take_user(x, f, id);
 }
 
-/* {"type": "enabled", "budget_tokens": n} or {"type": "disabled"}. */
+/* {"type": "enabled", "budget_tokens": n}, {"type": "adaptive"} or {"type": "disabled"}, with "display". */
 static td_status take_thinking(td_exchange *x, const td_field *f, const cJSON *value)
 {
     static const char *const members[] = {"type", "budget_tokens", "display", NULL};
@@ -198,8 +198,9 @@ static td_status take_thinking(td_exchange *x, const td_field *f, const cJSON *v
         return td_serve_refuse(x, 400, "invalid_value", f->name, "thinking.type: expected \"enabled\", \"disabled\" or \"adaptive\"");
     const cJSON *budget = cJSON_GetObjectItemCaseSensitive(value, "budget_tokens");
     const cJSON *display = cJSON_GetObjectItemCaseSensitive(value, "display");
-    if (display && !cJSON_IsNull(display) && !(cJSON_IsString(display) && !strcmp(display->valuestring, "summarized")))
-        return td_serve_refuse(x, 400, "unsupported_value", f->name, "thinking.display: expected \"summarized\", which is all that is supported (thinking is shown as it is)");
+    x->ask.thinking_omitted = cJSON_IsString(display) && !strcmp(display->valuestring, "omitted");
+    if (display && !cJSON_IsNull(display) && !x->ask.thinking_omitted && !(cJSON_IsString(display) && !strcmp(display->valuestring, "summarized")))
+        return td_serve_refuse(x, 400, "unsupported_value", f->name, "thinking.display: expected \"summarized\" (thinking is shown as it is) or \"omitted\"");
     if (budget && !cJSON_IsNull(budget) && (!cJSON_IsNumber(budget) || !(budget->valuedouble >= 1 && budget->valuedouble <= WHOLE_MAX) || budget->valuedouble != floor(budget->valuedouble)))
         return td_serve_refuse(x, 400, "invalid_value", f->name, "thinking.budget_tokens: expected an integer of at least 1");
     x->ask.thinking_given = strcmp(type, "adaptive") != 0;
@@ -460,7 +461,7 @@ static const td_field responses[] = {
     {"thinking", TD_KIND_OBJECT, 0, 0, -1, take_thinking, "{\"type\": \"enabled\" | \"disabled\"}; sets enable_thinking for the template.", S_THINKING},          \
     {"output_config", TD_KIND_OBJECT, 0, 0, -1, take_output_config, "{\"effort\": ..., \"format\": {\"type\": \"json_schema\", \"schema\": ...}}.", S_OUTPUT_CONFIG},             \
     {"cache_control", TD_KIND_OBJECT, 0, 0, -1, take_nothing, "Prefixes are matched by their tokens, so a hint has nothing to change."},                        \
-    NOT_HERE("speed"), NOT_HERE("user_profile_id"), NOT_HERE("workspace_id"), NOT_HERE("context_management"), NOT_HERE("mcp_servers")
+    NOT_HERE("speed"), NOT_HERE("user_profile_id"), NOT_HERE("workspace_id"), NOT_HERE("context_management"), NOT_HERE("mcp_servers"), NOT_HERE("thread")
 
 static const td_field messages[] = {
     MESSAGES_FIELDS, STREAM_FIELD, SAMPLING_FIELDS,

@@ -179,6 +179,35 @@ def reasoning_is_split():
 
 
 @test
+def thinking_can_be_omitted():
+    with Server(FAKE) as s:
+        ask = {**say("<think>hm, so</think>the answer"), "max_tokens": 99}
+        for display, shown in ((None, "hm, so"), ("summarized", "hm, so"), ("omitted", "")):
+            body = {**ask, "thinking": {"type": "adaptive", "display": display}}
+            assert s.post("/v1/messages", body)[1]["content"] == [{"type": "thinking", "signature": "", "thinking": shown}, {"type": "text", "text": "the answer"}]
+            events = s.stream("/v1/messages", body)
+            assert [d["content_block"]["type"] for n, d in events if n == "content_block_start"] == ["thinking", "text"]
+            deltas = [d["delta"] for n, d in events if n == "content_block_delta"]
+            assert "".join(d["thinking"] for d in deltas if d["type"] == "thinking_delta") == shown and (shown or all(d["type"] == "text_delta" for d in deltas))
+        status, answer = s.post("/v1/messages", {**ask, "thinking": {"type": "adaptive", "display": "full"}})
+        assert status == 400 and "display" in answer["error"]["message"]
+
+
+@test
+def hints_of_anthropic_tools_are_accepted():
+    with Server(FAKE) as s:
+        def post(**more):
+            return s.post("/v1/messages", {**say("well"), "max_tokens": 9, "tools": [{"name": "f", "input_schema": {"type": "object"}, **more}]})
+        for more in ({"eager_input_streaming": True}, {"eager_input_streaming": None}, {"input_examples": [{"a": 1}]}, {"input_examples": None}):
+            assert post(**more)[0] == 200, more
+        for more in ({"eager_input_streaming": "yes"}, {"input_examples": {}}):
+            status, answer = post(**more)
+            assert status == 400 and next(iter(more)) in answer["error"]["message"], answer
+        status, answer = s.post("/v1/messages", {**say("well"), "max_tokens": 9, "thread": "t"})
+        assert status == 400 and "thread: this field is not supported here" in answer["error"]["message"], answer
+
+
+@test
 def thinking_has_a_budget():
     with Server(FAKE) as s:
         ask = {**say("x" * 50), "max_tokens": 80, "thinking": {"type": "enabled"}}
