@@ -121,7 +121,8 @@ td_status td_tools_force(td_exchange *x)
 {
     const cJSON *tools = list_of(x);
     if (!tools || !tools->child) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected tools to choose from, found none");
-    if (x->ask.grammar_kind) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected no %s beside a call that is required", x->ask.grammar_param);
+    /* A format in JSON is one of text, and there will be none: agents send it with every request, so it waits for the turn that answers. */
+    if (x->ask.grammar_kind && strncmp(x->ask.grammar_kind, "json", 4)) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected no %s beside a call that is required", x->ask.grammar_param);
     TD_TRY(write_schema(x, &x->ask.grammar_text));
     x->ask.grammar_kind = "json_schema";
     x->ask.grammar_param = "tools";

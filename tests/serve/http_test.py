@@ -287,13 +287,20 @@ def calls_are_forced():
         for choice in ({"type": "any"}, {"type": "tool", "name": "f"}):
             answer = s.post("/v1/messages", {**say(text), "max_tokens": 99, "tools": named, "tool_choice": choice})[1]
             assert answer["stop_reason"] == "tool_use" and [b["type"] for b in answer["content"]] == ["tool_use"] and answer["content"][0]["input"] == {"a": 1}, answer
+        schema = {"type": "object", "properties": {"b": {"type": "boolean"}}}
+        for form in ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}):
+            one = s.post(CHAT, say(text, tools=TOOLS, tool_choice="required", response_format=form))[1]["choices"][0]
+            assert one["finish_reason"] == "tool_calls" and one["message"]["content"] is None, one
         flat = [{"type": "function", **t["function"]} for t in TOOLS]
+        formed = s.post("/v1/responses", {"input": f"SAY:{text}|", "tools": flat, "tool_choice": "required", "text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}})[1]
+        assert [i["type"] for i in formed["output"]] == ["function_call"], formed
         for choice in ("required", {"type": "function", "name": "f"}):
             output = s.post("/v1/responses", {"input": f"SAY:{text}|", "tools": flat, "tool_choice": choice})[1]["output"]
             assert [i["type"] for i in output] == ["function_call"] and output[0]["name"] == "f", output
         for path, body in ((CHAT, say(text, tool_choice="required")), (CHAT, say(text, tools=TOOLS, tool_choice={"type": "function", "function": {"name": "nobody"}})), (CHAT, say(text, tools=[], tool_choice="required")),
                            ("/v1/messages", {**say(text), "max_tokens": 9, "tool_choice": {"type": "any"}}), ("/v1/messages", {**say(text), "max_tokens": 9, "tools": named, "tool_choice": {"type": "tool", "name": "x"}}),
-                           ("/v1/responses", {"input": "x", "tool_choice": "required"}), (CHAT, say(text, tools=TOOLS, tool_choice="required", response_format={"type": "json_object"}))):
+                           ("/v1/responses", {"input": "x", "tool_choice": "required"}), (CHAT, say(text, tools=TOOLS, tool_choice="required", grammar='root ::= "a"')),
+                           (CHAT, say(text, tools=TOOLS, tool_choice="required", response_format={"type": "regex", "regex": "a"}))):
             status, answer = s.post(path, body)
             assert status == 400 and "tool" in answer["error"]["message"], (status, answer)
 

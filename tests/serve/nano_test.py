@@ -105,7 +105,8 @@ def calls_are_forced(s):
     seen = set()
     for seed in range(6):
         for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
-            answer = s.post("/v1/chat/completions", {**ask, "seed": seed, "tool_choice": choice})[1]["choices"][0]
+            form = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}} if seed % 2 else {}
+            answer = s.post("/v1/chat/completions", {**ask, **form, "seed": seed, "tool_choice": choice})[1]["choices"][0]
             call, = answer["message"]["tool_calls"]
             arguments = json.loads(call["function"]["arguments"])
             seen.add(call["function"]["name"])
