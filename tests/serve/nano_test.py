@@ -58,6 +58,19 @@ def logprobs_add_up(s):
         assert all(abs(a - b) < 1e-5 for a, b in zip(scored["token_logprobs"][-8:], lp["token_logprobs"])), "reading and writing give the same probabilities"
 
 
+def offsets_are_places_in_the_text(s):
+    for prompt in ("Once upon", "na\u00efve caf\u00e9 \U0001F600 x", "\u65e5\u672c", "<|im_end|> \u00e9 <|EOT|>x"):
+        for echo in (False, True):
+            choice = s.post(COMPLETE, {"prompt": prompt, "max_tokens": 6, "temperature": 1.5, "seed": 4, "echo": echo, "logprobs": 1})[1]["choices"][0]
+            lp, text = choice["logprobs"], choice["text"]
+            assert lp["text_offset"] == sorted(lp["text_offset"]) and lp["text_offset"][0] == 0
+            for token, offset in zip(lp["tokens"], lp["text_offset"]):
+                if "\ufffd" not in token and not (token.startswith("<") and token.endswith(">")):
+                    assert text[offset:offset + len(token)] == token, (prompt, echo, token, offset, text)
+            for token, logprob, top in zip(lp["tokens"], lp["token_logprobs"], lp["top_logprobs"]):
+                assert top is None or "\ufffd" in token or top[token] == logprob, (token, top)
+
+
 def embeddings_tell_texts_apart(s):
     data = s.post("/v1/embeddings", {"input": ["The dog ran home.", "The dog ran home!", "What is 3 + 4?"]})[1]["data"]
     a, b, c = (d["embedding"] for d in data)
@@ -185,7 +198,7 @@ def readme_requests_work(s):
 
 def main():
     failed = 0
-    tests = [readme_requests_work, same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not, the_narrowest_nucleus_is_one_token, stops_do_not_see_the_end_token]
+    tests = [readme_requests_work, same_bytes_alone_and_in_company, prefixes_are_reused, logprobs_add_up, offsets_are_places_in_the_text, embeddings_tell_texts_apart, stops_and_limits, grammars_hold, calls_are_forced, a_lost_client_stops_costing, chat_or_why_not, the_narrowest_nucleus_is_one_token, stops_do_not_see_the_end_token]
     with Server([sys.argv[1], "serve"]) as s:
         for function in tests:
             start = time.time()
