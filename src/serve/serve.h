@@ -51,7 +51,8 @@ typedef struct {
     const cJSON *messages, *tools, *tool_choice, *response_format, *template_kwargs, *prompt, *input, *system, *metadata, *tokens;
     const char *content, *forced_tool;
     bool force_tool;               /* tool_choice: required, any, or forced_tool */
-    const char *calls_schema;      /* tool_choice auto with a strict function: what every call must be; arena */
+    const char *calls_schema;      /* tool_choice auto with a strict function or a format of text: what every call must be; arena */
+    const char *calls_mark;        /* tool_choice auto with a format of text: how calls of the model's own begin */
 } td_ask;
 
 typedef struct { int32_t *tokens; size_t count; char *text; size_t text_bytes; } td_prompt; /* arena; text only for echo */

@@ -2,6 +2,8 @@
  * tools.c - tool_choice required, any, or a named function: the model must call. The answer is then one JSON object {"name", "arguments"}, held to a grammar made of the tools'
  * schemas; split.c reads it as a call whatever the model's own format is. Thinking, when the template opens it, is free and comes before.
  * With tool_choice auto and a strict function the same grammar holds behind the model's own mark of a call, where its format writes such an object; other formats are refused.
+ * With tool_choice auto and a JSON format of text the model may answer in it or call: constrain.c lets the mark of a call through. Llama 3's calls have none and are JSON themselves: there
+ * the schema is the format's or that of a call.
  */
 #include <stdio.h>
 #include <string.h>
@@ -82,9 +84,18 @@ static td_status add_schema(td_exchange *x, cJSON *definitions, const cJSON *fun
     return TD_OK;
 }
 
-static td_status make_schema(td_exchange *x, cJSON *schema)
+/* other: a schema that an answer may have instead, or NULL. */
+static td_status make_schema(td_exchange *x, const cJSON *other, cJSON *schema)
 {
     cJSON *definitions = cJSON_AddObjectToObject(schema, "$defs"), *calls = cJSON_AddArrayToObject(schema, "anyOf");
+    if (other) {
+        cJSON *own = cJSON_Duplicate(other, 1), *reference = cJSON_CreateObject();
+        bool moved = own && reference && move_references(own, "#/$defs/text");
+        cJSON_AddItemToObject(definitions, "text", own);
+        cJSON_AddItemToArray(calls, reference);
+        cJSON_AddStringToObject(reference, "$ref", "#/$defs/text");
+        if (!moved) return td_fail(TD_E_MEMORY, "tools: no memory");
+    }
     const char *key = x->server->call_format == TD_CALLS_LLAMA3 ? "parameters" : "arguments";
     int index = 0;
     for (const cJSON *tool = list_of(x)->child; tool; tool = tool->next, index++) {
@@ -102,11 +113,11 @@ static td_status make_schema(td_exchange *x, cJSON *schema)
 }
 
 /* *out: the schema's text, in the arena. */
-static td_status write_schema(td_exchange *x, const char **out)
+static td_status write_schema(td_exchange *x, const cJSON *other, const char **out)
 {
     cJSON *schema = cJSON_CreateObject();
     td_buffer text = {0};
-    td_status status = schema ? make_schema(x, schema) : td_fail(TD_E_MEMORY, "tools: no memory");
+    td_status status = schema ? make_schema(x, other, schema) : td_fail(TD_E_MEMORY, "tools: no memory");
     if (status == TD_OK) td_body_put(&text, schema);
     const char *own = status == TD_OK && !text.failed ? td_arena_text(&x->arena, text.data, text.bytes) : NULL;
     cJSON_Delete(schema);
@@ -123,20 +134,47 @@ td_status td_tools_force(td_exchange *x)
     if (!tools || !tools->child) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected tools to choose from, found none");
     /* A format in JSON is one of text, and there will be none: agents send it with every request, so it waits for the turn that answers. */
     if (x->ask.grammar_kind && strncmp(x->ask.grammar_kind, "json", 4)) return td_serve_refuse(x, 400, "invalid_value", "tool_choice", "tool_choice: expected no %s beside a call that is required", x->ask.grammar_param);
-    TD_TRY(write_schema(x, &x->ask.grammar_text));
+    TD_TRY(write_schema(x, NULL, &x->ask.grammar_text));
     x->ask.grammar_kind = "json_schema";
     x->ask.grammar_param = "tools";
     return TD_OK;
 }
 
+/* Llama 3: the text is of the format's schema, or a call's object. Any object may be a call already. */
+static td_status join_schemas(td_exchange *x)
+{
+    if (strcmp(x->ask.grammar_kind, "json_schema")) return TD_OK;
+    cJSON *format = cJSON_Parse(x->ask.grammar_text);
+    td_status status = format ? try_schema(x, format) : td_fail(TD_E_MEMORY, "tools: no memory");
+    if (status < 0 && status != TD_E_MEMORY) status = td_serve_refuse_status(x, status, x->ask.grammar_param);
+    if (status == TD_OK) status = write_schema(x, format, &x->ask.grammar_text);
+    cJSON_Delete(format);
+    return status;
+}
+
+/* How calls begin, as text/parsers.c reads them. */
+static const char *mark_of(td_call_format format)
+{
+    switch (format) {
+    case TD_CALLS_HERMES: return "<tool_call>";
+    case TD_CALLS_DEEPSEEK: return "<\xEF\xBD\x9Ctool\xE2\x96\x81" "calls\xE2\x96\x81" "begin\xEF\xBD\x9C>";
+    case TD_CALLS_STEP3: return "<\xEF\xBD\x9Ctool_calls_begin\xEF\xBD\x9C>";
+    default: return NULL;
+    }
+}
+
 td_status td_tools_hold(td_exchange *x)
 {
     const cJSON *tools = list_of(x);
+    td_call_format calls = (td_call_format)x->server->call_format;
+    bool format = x->ask.grammar_kind && !strncmp(x->ask.grammar_kind, "json", 4);
     int strict = -1, index = 0;
-    for (const cJSON *tool = tools ? tools->child : NULL; tool && strict < 0; tool = tool->next, index++)
+    if (!tools || !tools->child || calls == TD_CALLS_NONE || (x->ask.grammar_kind && !format)) return TD_OK; /* a model that does not call, or a grammar that is all there is to say */
+    for (const cJSON *tool = tools->child; tool && strict < 0; tool = tool->next, index++)
         if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(tool, "function"), "strict"))) strict = index;
-    if (strict < 0 || x->ask.grammar_kind || x->server->call_format == TD_CALLS_NONE) return TD_OK; /* another grammar or a model that does not call: no call can come */
-    if (x->server->call_format != TD_CALLS_HERMES)
+    if (calls == TD_CALLS_LLAMA3 && format && (strict < 0 || !strcmp(x->ask.grammar_kind, "json_schema"))) return join_schemas(x);
+    if (calls != TD_CALLS_HERMES && strict >= 0)
         return td_serve_refuse(x, 400, "unsupported_value", "tools", "tools[%d].strict: expected false: calls in this model's own format cannot be held to a schema while tool_choice is auto; with required they can", strict);
-    return write_schema(x, &x->ask.calls_schema);
+    if (format) x->ask.calls_mark = mark_of(calls);
+    return calls == TD_CALLS_HERMES && (strict >= 0 || format) ? write_schema(x, NULL, &x->ask.calls_schema) : TD_OK;
 }

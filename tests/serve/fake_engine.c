@@ -111,21 +111,25 @@ td_status td_chat_render(const td_model *model, const char *messages_json, const
     return TD_OK;
 }
 
-/* No grammar without a vocabulary: everything is allowed, a text with "BROKEN" is a mistake. One with "HELD" that waits for a mark says the same call behind it. */
-struct td_constraint { char mark[32]; };
+/* No grammar without a vocabulary: everything is allowed, a text with "BROKEN" is a mistake; but JSON does not begin with "<", and behind a mark that is waited for it does not end before its
+ * braces are closed. One with "HELD" that waits for a mark says the same call behind it. */
+struct td_constraint { char mark[32]; bool held, json, nothing; };
 
 td_status td_constraint_open(td_model *model, const char *kind, const char *text, size_t bytes, td_constraint **out)
 {
     (void)model;
     (void)bytes;
     if (strstr(text, "BROKEN")) return td_fail(TD_E_INVALID, "%s: BROKEN was written", kind);
-    *out = strstr(text, "HELD") ? calloc(1, sizeof **out) : NULL;
+    *out = calloc(1, sizeof **out);
+    **out = (td_constraint){.held = strstr(text, "HELD") != NULL, .json = !strncmp(kind, "json", 4), .nothing = !strcmp(text, "root ::= \"\"")};
     return TD_OK;
 }
 
 td_status td_constraint_wait(td_constraint *constraint, const char *mark, bool may_think, bool thinks)
 {
-    if (constraint && may_think && !thinks) strncpy(constraint->mark, mark, sizeof constraint->mark - 1);
+    (void)may_think;
+    (void)thinks;
+    strncpy(constraint->mark, mark, sizeof constraint->mark - 1);
     return TD_OK;
 }
 
@@ -136,8 +140,17 @@ bool td_constraint_mask(void *constraint, const int32_t *tokens, size_t count, f
     td_buffer text = {0};
     td_buffer_text(&text, "");
     for (size_t i = 0; i < count; i++) td_buffer_put(&text, &(char){(char)(tokens[i] - 2)}, 1);
-    const char *behind = c && *c->mark ? strstr(text.data, c->mark) : NULL;
-    size_t at = behind ? strlen(behind + strlen(c->mark)) : sizeof said;
+    const char *behind = NULL;
+    for (const char *next = *c->mark ? strstr(text.data, c->mark) : NULL; next; next = strstr(next + 1, c->mark)) behind = next + strlen(c->mark);
+    int depth = 0, seen = 0;
+    for (const char *p = behind ? behind : ""; *p && !(seen && !depth); p++) {
+        depth += (*p == '{') - (*p == '}');
+        seen |= *p == '{';
+    }
+    if (behind && (!seen || depth)) logits[0] = -INFINITY;
+    for (int i = 1; c->nothing && i < vocab_size; i++) logits[i] = -INFINITY;
+    if (c->json && !*c->mark && !count) logits['<' + 2] = -INFINITY;
+    size_t at = behind && c->held ? strlen(behind) : sizeof said;
     if (at < sizeof said - 1) logits[(unsigned char)said[at] + 2] = 9;
     td_buffer_free(&text);
     return vocab_size > 0;

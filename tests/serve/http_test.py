@@ -371,6 +371,48 @@ def strict_is_held_or_refused():
 
 
 @test
+def a_format_leaves_the_choice_to_call():
+    """tool_choice auto beside a JSON format: the answer is text of the schema or calls, never both."""
+    call, other = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>', '<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>'
+    schema = {"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"]}
+    forms = ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    flat = [{"type": "function", **t["function"]} for t in TOOLS]
+    named = [{"name": t["function"]["name"], "input_schema": {"type": "object"}} for t in TOOLS]
+    with Server(FAKE) as s:
+        for form in forms:
+            one = s.post(CHAT, say(call, tools=TOOLS, response_format=form))[1]["choices"][0]
+            assert one["finish_reason"] == "tool_calls" and one["message"]["content"] is None, one
+            assert [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in one["message"]["tool_calls"]] == [("f", {"a": 1})], one
+            said = s.post(CHAT, say('{"b": true}', tools=TOOLS, response_format=form))[1]["choices"][0]
+            assert said["finish_reason"] == "stop" and said["message"]["content"] == '{"b": true}', said
+            thought = s.post(CHAT, say("hm</think>" + call, tools=TOOLS, response_format=form, reasoning_effort="high"))[1]["choices"][0]["message"]
+            assert thought["reasoning_content"] == "hm" and thought["tool_calls"][0]["function"]["name"] == "f", thought
+            for none in ({"tools": TOOLS, "tool_choice": "none"}, {}):
+                assert "tool_calls" not in s.post(CHAT, say(call, response_format=form, **none))[1]["choices"][0]["message"]
+        output = s.post("/v1/responses", {"input": f"SAY:{call}|", "tools": flat, "text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}})[1]["output"]
+        assert [i["type"] for i in output] == ["function_call"], output
+        blocks = s.post("/v1/messages", {**say(call), "max_tokens": 99, "tools": named, "output_config": {"format": {"type": "json_schema", "schema": schema}}})[1]["content"]
+        assert [b["type"] for b in blocks] == ["tool_use"] and blocks[0]["input"] == {"a": 1}, blocks
+        both = s.post(CHAT, say(call[:-len("</tool_call>")] + " " * len("\n</tool_call>") + other, tools=TOOLS, response_format=forms[1]))[1]["choices"][0]["message"]
+        assert [c["function"]["name"] for c in both["tool_calls"]] == ["f", "g"] and both["content"] is None, both
+        more = s.post(CHAT, say(call[:-len("</tool_call>")] + " " * len("\n</tool_call>") + "and more", tools=TOOLS, response_format=forms[1]))[1]["choices"][0]
+        assert more["message"]["content"] is None and len(more["message"]["tool_calls"]) == 1, more
+    begin, end = "<\uff5ctool\u2581calls\u2581begin\uff5c>", "<\uff5ctool\u2581calls\u2581end\uff5c>"
+    deepseek = begin + "<\uff5ctool\u2581call\u2581begin\uff5c>f<\uff5ctool\u2581sep\uff5c>{\"a\": 1}<\uff5ctool\u2581call\u2581end\uff5c>" + end
+    with Server(FAKE, env={"FAKE_TEMPLATE": begin}) as s:
+        one = s.post(CHAT, say(deepseek, tools=TOOLS, response_format=forms[1]))[1]["choices"][0]
+        assert one["message"]["tool_calls"][0]["function"]["name"] == "f", one
+        strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
+        assert s.post(CHAT, say(deepseek, tools=strict, response_format=forms[1]))[0] == 400, "strict calls cannot be held in this format"
+    with Server(FAKE, env={"FAKE_TEMPLATE": "<|python_tag|>"}) as s:
+        for form in forms:
+            one = s.post(CHAT, say('{"name": "f", "parameters": {"a": 1}}', tools=TOOLS, response_format=form))[1]["choices"][0]
+            assert one["message"]["tool_calls"][0]["function"]["name"] == "f", one
+        status, answer = s.post(CHAT, say("x", tools=TOOLS, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"BROKEN": 1}}}))
+        assert status == 400 and answer["error"]["param"] == "response_format", answer
+
+
+@test
 def what_cannot_be_parsed_is_not_lost():
     with Server(FAKE) as s:
         cut = s.post(CHAT, say('<tool_call>{"name": "f", "arguments": {"a": 1', tools=TOOLS))[1]["choices"][0]

@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 import sys
+import tempfile
 import threading
 import time
 
@@ -134,6 +135,42 @@ def calls_are_forced(s):
         assert got == status and (status == 200 or "multipleOf" in answer["error"]["message"]), answer
 
 
+def a_format_leaves_the_choice_to_call(binary):
+    """The shipped model under a template whose calls begin with <tool_call>: pushed away from the mark it answers in the format's schema, pushed to it it calls, and what follows is a call or the end."""
+    nano = pathlib.Path(__file__).resolve().parents[2] / "models" / "nano"
+    weather = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}, "days": {"enum": [1, 2, 3]}}, "required": ["city", "days"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"], "additionalProperties": False}}}
+    with tempfile.TemporaryDirectory() as folder:
+        for file in nano.iterdir():
+            if file.suffix in (".json", ".safetensors"):
+                (pathlib.Path(folder) / file.name).symlink_to(file)
+        config = json.loads((nano / "tokenizer_config.json").read_text())
+        config["chat_template"] += "{# <tool_call> #}"
+        (pathlib.Path(folder) / "tokenizer_config.json").unlink()
+        (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config))
+        with Server([binary, "serve", folder]) as s:
+            first = s.post("/tokenize", {"content": "<tool_call>"})[1]["tokens"][0]
+            ask = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "tools": [{"type": "function", "function": {"name": "weather", "parameters": weather}}], "response_format": form, "max_tokens": 400}
+            ends = set()
+            for seed in range(6):
+                free = s.post("/v1/chat/completions", {**ask, "seed": seed, "logit_bias": {str(first): -100}})[1]["choices"][0]
+                assert free["finish_reason"] == "stop" and set(json.loads(free["message"]["content"])) == {"b"}, free
+                for push in (100, 12):
+                    for parallel in (True, False):
+                        one = s.post("/v1/chat/completions", {**ask, "seed": seed, "logit_bias": {str(first): push}, "parallel_tool_calls": parallel, "temperature": 1.2})[1]["choices"][0]
+                        if push == 12 and one["message"]["content"]:
+                            assert set(json.loads(one["message"]["content"])) == {"b"} and "tool_calls" not in one["message"], one
+                            continue
+                        calls = one["message"]["tool_calls"]
+                        whole = calls[:-1] if one["finish_reason"] == "length" else calls
+                        assert whole and (parallel or len(calls) == 1) and (one["message"]["content"] is None or one["finish_reason"] == "length"), one
+                        for call in whole:
+                            arguments = json.loads(call["function"]["arguments"])
+                            assert arguments["city"] in ("Oslo", "Rome") and arguments["days"] in (1, 2, 3), arguments
+                        ends.add((one["finish_reason"], len(calls) > 1))
+            assert ("tool_calls", False) in ends and any(many for _, many in ends), ends
+
+
 def a_lost_client_stops_costing(s):
     before = s.metrics()["tandem_generated_tokens_total"]
     c = s.connect()
@@ -210,6 +247,13 @@ def main():
                 traceback.print_exc()
                 print(f"FAIL {function.__name__}", flush=True)
                 failed += 1
+        try:
+            a_format_leaves_the_choice_to_call(sys.argv[1])
+            print("ok   a_format_leaves_the_choice_to_call", flush=True)
+        except Exception:  # noqa: BLE001
+            import traceback
+            traceback.print_exc()
+            failed += 1
         code = s.stop()
         if code:
             failed += 1
