@@ -202,7 +202,7 @@ static void test_names_of_llama3(void **state)
     int fd = mkstemp(changed);
     assert_true(fd >= 0 && write(fd, data, bytes) == (ssize_t)bytes && close(fd) == 0);
     td_checkpoint *checkpoint;
-    td_tokenizer *t;
+    td_tokenizer *t = NULL;
     if (td_checkpoint_open(changed, &checkpoint) < 0 || td_tokenizer_open(checkpoint, &t) < 0) fail_msg("%s", td_error());
     assert_true(td_tokenizer_adds_bos(t));
     td_tokenizer_close(t);
