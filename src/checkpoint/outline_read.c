@@ -348,13 +348,13 @@ static void deepseek_from_gguf(source *s, td_outline *o)
     o->groups = size_of(s, "expert_group_count", 1, 1);
     o->groups_used = size_of(s, "expert_group_used_count", 1, 1);
     o->routed_scale = real_of(s, "expert_weights_scale", 1);
-    o->sigmoid = size_of(s, "expert_gating_func", 0, 1) == 2;
-    o->v3 = o->sigmoid;
+    o->v3 = o->sigmoid = size_of(s, "expert_gating_func", 0, 1) == 2;
     int last = (int)o->layers - 1;
-    while (last > 0 && !o->moe[last]) last--;
+    while (last >= 0 && !o->moe[last]) last--;
+    if (last < 0) return; /* no layer has experts, whatever expert_count says */
     bool biased = td_names_find(s->c, o->family, TD_SLOT_ROUTER_BIAS, last, 0) != NULL;
-    if (o->experts > 0 && biased != o->sigmoid) missing(s, "expert_gating_func", biased ? "2 (sigmoid) where the router has a bias" : "1 (softmax) where the router has no bias");
-    if (!o->sigmoid && o->experts > 0 && o->norm_topk)
+    if (biased != o->sigmoid) missing(s, "expert_gating_func", biased ? "2 (sigmoid) where the router has a bias" : "1 (softmax) where the router has no bias");
+    if (!o->sigmoid && o->norm_topk)
         missing(s, "expert_weights_norm", "false with softmax gating (config.json cannot say otherwise: V2's reference never normalises)");
     o->group_greedy = !o->v3 && o->groups > 1;
 }
