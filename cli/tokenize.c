@@ -65,15 +65,15 @@ static int print_text(const td_model *model, const char *list, unsigned flags)
         char *end;
         long long id = strtoll(at, &end, 10);
         while (*end == ' ') end++;
-        if (end != at && id >= td_model_get_info(model)->vocab_size) {
-            fprintf(stderr, "tandem tokenize: --decode: expected ids below %d, found %lld\n", td_model_get_info(model)->vocab_size, id);
-            free(ids);
-            return EXIT_FAILED;
-        }
-        if (end == at || (*end && *end != ',') || id < 0 || id > INT32_MAX) {
+        if (end == at || (*end && *end != ',') || id < 0) {
             fprintf(stderr, "tandem tokenize: --decode: expected ids as 1,5,9, found '%.40s'\n", at);
             free(ids);
             return EXIT_USAGE;
+        }
+        if (id >= td_model_get_info(model)->vocab_size) {
+            fprintf(stderr, "tandem tokenize: --decode: expected ids below %d, found %lld\n", td_model_get_info(model)->vocab_size, id);
+            free(ids);
+            return EXIT_FAILED;
         }
         ids[count++] = (int32_t)id;
         at = *end ? end + 1 : end;

@@ -15,7 +15,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent / "reference"
-STEPS = {"oracles": ["check_oracles.py"], "stored": ["store_vectors.py", "--check"], "compare": ["compare.py"], "wild": ["wild.py"], "keys": ["gguf_keys.py", os.environ.get("TD_BINARY", str(HERE.parents[1] / "build" / "tandem"))], "bad": ["bad_input.py"]}
+STEPS = {"oracles": ["check_oracles.py"], "stored": ["store_vectors.py", "--check"], "compare": ["compare.py"], "wild": ["wild.py"], "keys": ["gguf_keys.py"], "bad": ["bad_input.py"]}
 
 
 def main():

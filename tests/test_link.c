@@ -2,6 +2,7 @@
  * test_link.c - single promises of the corridor, each in virtual time: the crew and the worker of src/link over the transport of tests/sim, or one of them against a
  * client made by hand. What many things at once do to them is in test_link_sim.c.
  */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "link/crew.h"
 #include "link/worker.h"
@@ -549,6 +552,33 @@ static void strangers_make_room_at_the_control_address(void **state)
     close_stage(&s);
 }
 
+/* Spans of one lane must not overlap, else viewers drop one: rows of two micro-batches that a worker computed at once get two lanes, the next ones one again; a file that is there is kept until then. */
+static void spans_of_a_lane_do_not_overlap(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/tandem-trace-XXXXXX", *text;
+    size_t bytes;
+    td_trace *trace;
+    const char *names[TD_PEERS_MAX] = {"w:1"};
+    static const int64_t spans[][3] = {{1000, 2000, 0}, {1100, 2100, 1}, {2200, 2900, 2}}; /* begin, end, micro-batch */
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, "before", 6) == 6 && close(fd) == 0);
+    assert_int_equal(td_trace_open(path, 8, &trace), TD_OK);
+    assert_int_equal(td_file_read(path, 1 << 20, &text, &bytes), TD_OK);
+    assert_true(bytes == 6);
+    free(text);
+    for (size_t i = 0; i < TD_COUNT(spans); i++) td_trace_add(trace, &(td_span){.begin = spans[i][0], .end = spans[i][1], .kind = TD_SPAN_COMPUTE, .micro_batch = (uint8_t)spans[i][2]});
+    assert_int_equal(td_trace_close(trace, names, TD_PEERS_MAX), TD_OK);
+    assert_int_equal(td_file_read(path, 1 << 20, &text, &bytes), TD_OK);
+    int lanes[3], found = 0;
+    for (const char *at = text; (at = strstr(at, "\"ph\":\"X\"")) && found < 3; at++) assert_int_equal(sscanf(strstr(at, "\"tid\":"), "\"tid\":%d", &lanes[found++]), 1);
+    assert_int_equal(found, 3);
+    assert_true(lanes[0] == 1 && lanes[1] == 3 && lanes[2] == 1);
+    free(text);
+    unlink(path);
+    assert_int_equal(td_trace_open("/nonexistent/t.json", 8, &trace), TD_E_IO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -556,7 +586,7 @@ int main(void)
         cmocka_unit_test(old_and_doubled_submits_are_passed_over), cmocka_unit_test(computing_here_is_not_silence_there), cmocka_unit_test(a_worker_is_not_lost_while_it_becomes_ready), cmocka_unit_test(one_that_hangs_is_noticed_between_computing), cmocka_unit_test(one_far_worker_that_hangs_is_noticed),
         cmocka_unit_test(what_happens_makes_a_step_due), cmocka_unit_test(slow_is_not_lost_however_short_the_patience), cmocka_unit_test(time_in_which_this_process_stood_still_is_not_patience),
         cmocka_unit_test(parts_that_cannot_come_are_not_awaited), cmocka_unit_test(what_a_client_announces_is_bounded), cmocka_unit_test(strangers_make_room_at_a_worker),
-        cmocka_unit_test(strangers_make_room_at_the_control_address),
+        cmocka_unit_test(strangers_make_room_at_the_control_address), cmocka_unit_test(spans_of_a_lane_do_not_overlap),
     };
     if (sodium_init() < 0 || td_kernel_pick("ref", &kernel) < 0) return 1;
     td_log_level(getenv("TD_LOUD") ? TD_LOG_DEBUG : TD_LOG_ERROR);

@@ -62,6 +62,8 @@ bool td_outline_shape(const td_outline *o, td_format format, td_slot slot, int l
     }
 }
 
+double td_outline_yarn_magnitude(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1; }
+
 int64_t td_outline_rope_dim(const td_outline *o) { return o->family == TD_FAMILY_DEEPSEEK ? o->rope_dim : o->head_dim; }
 
 /* As Llama 3.1 defines it: long wavelengths divided by the factor, short ones left, smooth between. */

@@ -46,6 +46,7 @@ td_status td_outline_config_json(const td_outline *outline, const char *dtype, t
 /* Shape of a slot's tensor of layer `layer` in a file of that format; false when a model of this outline has no such tensor there. EXPERT_* slots: one expert's. */
 bool td_outline_shape(const td_outline *outline, td_format format, td_slot slot, int layer, int *dims, int64_t shape[TD_DIMS_MAX]);
 
+double td_outline_yarn_magnitude(double factor, double mscale); /* what YaRN multiplies cos and sin with */
 int64_t td_outline_rope_dim(const td_outline *outline); /* how wide the rotated part of a head is */
 /* Divisors of the RoPE frequencies that GGUF stores for llama3 scaling: [td_outline_rope_dim / 2]. */
 void td_outline_rope_divisors(const td_outline *outline, float *out);

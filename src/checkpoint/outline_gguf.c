@@ -16,15 +16,13 @@ static const char *key(writer *w, const char *name)
 static void put(writer *w, const char *name, int64_t value) { td_gguf_put_u32(w->keys, key(w, name), value); }
 static void put_real(writer *w, const char *name, double value) { td_gguf_put_f32(w->keys, key(w, name), value); }
 
-static double magnitude(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1; }
-
 /* What multiplies cos and sin when it is not what a reader of the other keys works out itself (1 with a log multiplier, else 0.1 ln factor + 1); 0: it is. */
 static double yarn_attention(const td_outline *o)
 {
     if (o->rope_attention > 0) return o->rope_attention;
     if (!(o->rope_mscale_all > 0) || o->rope_mscale == o->rope_mscale_all) return 0;
-    if (!(o->rope_mscale > 0)) return magnitude(o->rope_factor, 1);
-    return magnitude(o->rope_factor, o->rope_mscale) / magnitude(o->rope_factor, o->rope_mscale_all);
+    if (!(o->rope_mscale > 0)) return td_outline_yarn_magnitude(o->rope_factor, 1);
+    return td_outline_yarn_magnitude(o->rope_factor, o->rope_mscale) / td_outline_yarn_magnitude(o->rope_factor, o->rope_mscale_all);
 }
 
 static void put_rope(writer *w, const td_outline *o)

@@ -273,7 +273,7 @@ static void rope_from_gguf(source *s, td_outline *o)
         o->rope_beta_fast = real_of(s, "rope.scaling.yarn_beta_fast", 32);
         o->rope_beta_slow = real_of(s, "rope.scaling.yarn_beta_slow", 1);
         o->rope_attention = real_of(s, "rope.scaling.yarn_attn_factor", 0);
-        if (more != 1) o->rope_attention = more * (o->rope_attention > 0 ? o->rope_attention : multiplier > 0 || factor <= 1 ? 1 : 0.1 * log(factor) + 1);
+        if (more != 1) o->rope_attention = more * (o->rope_attention > 0 ? o->rope_attention : multiplier > 0 ? 1 : td_outline_yarn_magnitude(factor, 1));
         bool truncate = true;
         td_gguf_bool(s->c, "tandem.rope.yarn.truncate", &truncate);
         o->rope_untruncated = !truncate;

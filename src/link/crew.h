@@ -176,7 +176,6 @@ void td_flights_answer(td_crew *crew, int peer, const td_frame *frame);
 void td_flights_missing(td_crew *crew, int peer, uint64_t ping_stamp);   /* the worker says that it has nothing of ours: what was sent before the ping is lost */
 void td_flights_step(td_crew *crew, bool may_compute, int64_t *wake);
 /* crew.c */
-#define TD_HANDSHAKE_TIME (3000 * TD_MS)                                 /* how long one may last */
 void td_crew_refresh(td_crew *crew);                                     /* the view: who may get work */
 bool td_crew_send(td_crew *crew, int peer, td_outbox *box, uint8_t *room, const td_frame *frame);
 bool td_crew_send_plain(td_crew *crew, int conn, const uint8_t *data, size_t bytes); /* frames of the handshake: finished already and not sealed */

@@ -91,6 +91,18 @@ static bool list(char *names, size_t room, const char *name)
     return true;
 }
 
+/* Lists the interfaces that have this address of ours; *longer: one was not listed yet. False: none has it. */
+static bool list_of(const struct ifaddrs *all, const struct sockaddr_storage *own, char *names, size_t room, bool *longer)
+{
+    bool found = false;
+    for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+        if (!same_host(i->ifa_addr, (const struct sockaddr *)own)) continue;
+        found = true;
+        *longer |= list(names, room, i->ifa_name);
+    }
+    return found;
+}
+
 bool td_door_interface(const td_door *d, int index, char *names, size_t room)
 {
     struct sockaddr_storage own;
@@ -98,8 +110,7 @@ bool td_door_interface(const td_door *d, int index, char *names, size_t room)
     struct ifaddrs *all = NULL;
     bool longer = false;
     if (d->places[index].fd < 0 || getsockname(d->places[index].fd, (struct sockaddr *)&own, &bytes) != 0 || getifaddrs(&all) != 0) return false;
-    for (struct ifaddrs *i = all; i; i = i->ifa_next)
-        if (same_host(i->ifa_addr, (struct sockaddr *)&own)) longer |= list(names, room, i->ifa_name);
+    list_of(all, &own, names, room, &longer);
     freeifaddrs(all);
     return longer;
 }
@@ -113,15 +124,11 @@ void td_door_interfaces(const char *addresses, char *out, size_t room)
         char one[300];
         td_place_of_name to;
         struct sockaddr_storage own;
-        bool found = false;
+        bool longer = false;
         snprintf(one, sizeof one, "%.*s", (int)TD_MIN(strcspn(at, ","), sizeof one - 1), at);
+        bool every = one[0] == '*' || !strncmp(one, "0.0.0.0:", 8) || !strncmp(one, "[::]:", 5);
         if (resolve(one, AI_PASSIVE, &to) < 0) continue; /* said where it is used */
-        if (own_side(&to, &own))
-            for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-                if (!same_host(i->ifa_addr, (struct sockaddr *)&own)) continue;
-                found = one[0] != '*' && strncmp(one, "0.0.0.0:", 8) != 0 && strncmp(one, "[::]:", 5) != 0;
-                if (found) list(out, room, i->ifa_name);
-            }
+        bool found = !every && own_side(&to, &own) && list_of(all, &own, out, room, &longer);
         if (!found) { /* every interface, or one that nobody can name */
             out[0] = 0;
             break;

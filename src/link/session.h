@@ -11,6 +11,7 @@
 #ifndef TD_LINK_SESSION_H
 #define TD_LINK_SESSION_H
 
+#include "base/clock.h"
 #include "link/wire.h"
 
 enum { TD_SECRET_BYTES = 32, TD_NONCE_BYTES = 32, TD_HANDSHAKE_FRAME = TD_FRAME_HEADER + TD_CHALLENGE_BYTES };
@@ -31,7 +32,8 @@ typedef struct {
 } td_session;
 
 /* How long a connection that has not proven the secret keeps its place when others want in, ns. */
-#define TD_STRANGER_TIME ((int64_t)100000000)
+#define TD_STRANGER_TIME (100 * TD_MS)
+#define TD_HANDSHAKE_TIME (3000 * TD_MS) /* how long a handshake may last, on either side */
 
 /* What td_session_take found. */
 typedef enum { TD_TAKE_NOTHING, TD_TAKE_OPENED, TD_TAKE_FRAME } td_take;

@@ -1,7 +1,6 @@
 /* trace.c - see trace.h. */
 #include "link/trace.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +16,9 @@ struct td_trace {
 
 td_status td_trace_open(const char *path, size_t spans_max, td_trace **out)
 {
-    FILE *file = fopen(path, "w"); /* now, not after hours */
-    if (!file) return td_fail(TD_E_IO, "trace %s: %s", path, strerror(errno));
-    fclose(file);
+    td_writer writer = {0};
+    TD_TRY(td_writer_open(path, &writer)); /* can it be written? Asked now, not after hours */
+    td_writer_discard(&writer);
     td_trace *trace = calloc(1, sizeof *trace);
     if (!trace) return td_fail(TD_E_MEMORY, "trace: no memory");
     trace->capacity = spans_max ? spans_max : (size_t)1 << 20;
@@ -84,7 +83,6 @@ static td_status put_lane(td_writer *writer, int pid, int tid, const char *name,
 static td_status put_names(td_writer *writer, const char *const *names, int count, const uint64_t *used)
 {
     static const char *wires[] = {"to FFN, micro-batch", "queue, micro-batch", "to attention, micro-batch"};
-    TD_TRY(put_line(writer, "[{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"attention\"}}"));
     TD_TRY(put_lane(writer, 1, 1, "attention", -1));
     for (int i = 0; i < count; i++) {
         if (!names[i]) continue;
@@ -112,16 +110,14 @@ static td_status write_all(td_trace *trace, td_writer *writer, const char *const
     uint64_t used[256] = {0};
     for (size_t i = 0; i < total; i++) zero = TD_MIN(zero, trace->spans[i].begin);
     for (int i = 0; i < 256; i++) busy[i] = INT64_MIN;
+    TD_TRY(put_line(writer, "[{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"attention\"}}"));
     for (size_t i = 0; i < total; i++) {
         const td_span *span = &trace->spans[(first + i) % trace->capacity];
-        used[span->peer] |= (uint64_t)1 << lane_of(span, busy);
+        int lane = lane_of(span, busy);
+        used[span->peer] |= (uint64_t)1 << lane;
+        TD_TRY(put_span(writer, span, lane, zero));
     }
-    for (int i = 0; i < 256; i++) busy[i] = INT64_MIN;
-    TD_TRY(put_names(writer, names, count, used));
-    for (size_t i = 0; i < total; i++) {
-        const td_span *span = &trace->spans[(first + i) % trace->capacity];
-        TD_TRY(put_span(writer, span, lane_of(span, busy), zero));
-    }
+    TD_TRY(put_names(writer, names, count, used)); /* behind the spans, which tell the lanes */
     return put_line(writer, "]\n");
 }
 

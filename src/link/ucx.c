@@ -32,7 +32,7 @@
 #include "link/door.h"
 #include "link/transport.h"
 
-enum { CONNS_MAX = TD_DOOR_PLACES, RECEIVES_MAX = 8, SENDS_MAX = 512, AM_ID = 7, EARLY_MAX = 8, OFFER_FRONT = 18, NUMBER_BITS = 8 };
+enum { CONNS_MAX = TD_DOOR_PLACES, RECEIVES_MAX = 8, SENDS_MAX = 512, AM_ID = 7, EARLY_MAX = 8, NUMBER_BITS = 8 };
 #define LINGER_NS ((int64_t)5000000)
 #define LINGER_MAX_NS ((int64_t)300000000)
 #define PROBE_NS ((int64_t)30000000)
@@ -418,7 +418,9 @@ static ucp_address_t *own_address(td_ucx *u, bool networks_only, size_t *bytes)
     return attr.address;
 }
 
-/* u64 number, u64 who offers, u16 bytes of the whole address, the whole address, that of networks. */
+/* What an offer begins with; behind it the whole address and that of networks. */
+typedef struct __attribute__((packed)) { uint64_t number, who; uint16_t whole_bytes; } offer_front;
+
 static size_t ux_offer(td_transport *t, int conn, uint8_t *out, size_t room)
 {
     td_ucx *u = (td_ucx *)t;
@@ -426,22 +428,19 @@ static size_t ux_offer(td_transport *t, int conn, uint8_t *out, size_t room)
     size_t whole_bytes = 0, network_bytes = 0;
     if (!c || c->state != CONN_OPEN || open_worker(u, conn % CONNS_MAX) < 0) return 0;
     ucp_address_t *whole = own_address(u, false, &whole_bytes), *network = own_address(u, true, &network_bytes);
-    bool known = whole && network, fits = known && OFFER_FRONT + whole_bytes + network_bytes <= room;
+    bool known = whole && network, fits = known && sizeof(offer_front) + whole_bytes + network_bytes <= room;
     if (fits) {
-        uint64_t who = who_are_we();
-        uint16_t split = (uint16_t)whole_bytes;
+        offer_front front = {c->number, who_are_we(), (uint16_t)whole_bytes};
         c->offered = true;
-        memcpy(out, &c->number, sizeof c->number);
-        memcpy(out + 8, &who, sizeof who);
-        memcpy(out + 16, &split, sizeof split);
-        memcpy(out + OFFER_FRONT, whole, whole_bytes);
-        memcpy(out + OFFER_FRONT + whole_bytes, network, network_bytes);
+        memcpy(out, &front, sizeof front);
+        memcpy(out + sizeof front, whole, whole_bytes);
+        memcpy(out + sizeof front + whole_bytes, network, network_bytes);
     } else if (known) {
-        td_log(TD_LOG_WARN, "link", "UCX's addresses of this process take %zu bytes, %zu fit: fewer network devices (UCX_NET_DEVICES) make them shorter", whole_bytes + network_bytes, room - OFFER_FRONT);
+        td_log(TD_LOG_WARN, "link", "UCX's addresses of this process take %zu bytes, %zu fit: fewer network devices (UCX_NET_DEVICES) make them shorter", whole_bytes + network_bytes, room - sizeof(offer_front));
     }
     if (whole) ucp_worker_release_address(u->worker, whole);
     if (network) ucp_worker_release_address(u->worker, network);
-    return fits ? OFFER_FRONT + whole_bytes + network_bytes : 0;
+    return fits ? sizeof(offer_front) + whole_bytes + network_bytes : 0;
 }
 
 static td_status ux_join(td_transport *t, int conn, const uint8_t *offer, size_t bytes)
@@ -449,19 +448,17 @@ static td_status ux_join(td_transport *t, int conn, const uint8_t *offer, size_t
     td_ucx *u = (td_ucx *)t;
     conn_slot *c = conn_of(u, conn);
     if (!c || c->state != CONN_OPEN) return td_fail(TD_E_PEER, "the connection is gone");
-    uint64_t who;
-    uint16_t split = 0;
-    if (bytes > OFFER_FRONT) memcpy(&split, offer + 16, sizeof split);
-    if (c->ep || bytes <= OFFER_FRONT || split == 0 || split >= bytes - OFFER_FRONT) return td_fail(TD_E_FORMAT, "expected one offer of lanes, found %s", c->ep ? "another" : "none");
-    memcpy(&who, offer + 8, sizeof who);
-    const uint8_t *address = offer + OFFER_FRONT + (who == who_are_we() ? 0 : split);
+    offer_front front = {0};
+    if (bytes > sizeof front) memcpy(&front, offer, sizeof front);
+    if (c->ep || front.whole_bytes == 0 || front.whole_bytes >= bytes - sizeof front) return td_fail(TD_E_FORMAT, "expected one offer of lanes, found %s", c->ep ? "another" : "none");
+    const uint8_t *address = offer + sizeof front + (front.who == who_are_we() ? 0 : front.whole_bytes);
     TD_TRY(open_worker(u, conn % CONNS_MAX));
     ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE, .address = (const ucp_address_t *)address,
                               .err_mode = UCP_ERR_HANDLING_MODE_PEER, .err_handler = {on_error, u}};
     ucp_ep_h ep;
     ucs_status_t status = ucp_ep_create(u->worker, &params, &ep);
     if (status != UCS_OK) return td_fail(TD_E_PEER, "UCX finds no lanes to it: %s", ucs_status_string(status));
-    memcpy(&c->theirs, offer, sizeof c->theirs);
+    c->theirs = front.number;
     c->ep = ep;
     return TD_OK;
 }

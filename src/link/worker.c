@@ -12,7 +12,6 @@
 #define US ((int64_t)1000)
 
 enum { SMALL_PAYLOAD = TD_HELLO_BYTES + TD_OFFER_BYTES_MAX, SMALL_BUFFERS = 96, BIG_BUFFERS = 24, BATCH_WORKS_MAX = 16 };
-#define HANDSHAKE_MAX (3000 * TD_MS)
 #define CLIENT_SILENCE (15000 * TD_MS)
 #define ACTIVE (50 * TD_MS)            /* a client that submitted within this time is worth waiting for */
 #define PARTS_WAIT (2 * TD_MS)         /* for the rest of a ticket that was cut into several submits */
@@ -97,7 +96,7 @@ static void take_hello(td_worker *w, td_client *client, const td_frame *frame)
         send_small(w, client, &error);
         w->refused++;
         td_log(TD_LOG_WARN, "worker", "%s is refused: %s", client->name, why);
-        client->since = now_of(w) - HANDSHAKE_MAX + 200 * TD_MS; /* time for the sentence to arrive, then the hang-up */
+        client->since = now_of(w) - TD_HANDSHAKE_TIME + 200 * TD_MS; /* time for the sentence to arrive, then the hang-up */
         return;
     }
     if (hello.offer_bytes && w->setup.transport->ops->join(w->setup.transport, client->conn, hello.offer, hello.offer_bytes) < 0) {
@@ -412,7 +411,7 @@ int64_t td_worker_tend(td_worker *w)
     for (int i = 0; i < w->setup.clients_max; i++) {
         td_client *client = &w->clients[i];
         if (!client->used) continue;
-        int64_t limit = client->known ? client->heard_at + CLIENT_SILENCE : client->since + HANDSHAKE_MAX;
+        int64_t limit = client->known ? client->heard_at + CLIENT_SILENCE : client->since + TD_HANDSHAKE_TIME;
         if (now > limit) forget_client(w, client, true, client->known ? "nothing heard for 15 s" : "did not say who it is");
         else wake = TD_MIN(wake, limit + 1);
     }

@@ -88,14 +88,12 @@ static td_status read_gguf(const td_source *source, const td_config *config, sca
     snprintf(key, sizeof key, "%s.rope.scaling.type", source->architecture);
     bool found = td_gguf_string(source->checkpoint, key, &text, &bytes);
     if (!found && td_gguf_has(source->checkpoint, key)) return td_source_wrong(source, key, "a string", "another type");
-    double factor;
-    TD_TRY(gguf_optional(source, "rope.scale_linear", 1.0, 1e6, 1.0, &factor)); /* how the factor was spelled before rope.scaling */
-    TD_TRY(gguf_optional(source, "rope.scaling.factor", 1.0, 1e6, factor, &factor));
-    if (!found && factor != 1.0) snprintf(name, sizeof name, "linear"); /* what readers of the format assume */
+    TD_TRY(gguf_optional(source, "rope.scale_linear", 1.0, 1e6, 1.0, &s->factor)); /* how the factor was spelled before rope.scaling */
+    TD_TRY(gguf_optional(source, "rope.scaling.factor", 1.0, 1e6, s->factor, &s->factor));
+    if (!found && s->factor != 1.0) snprintf(name, sizeof name, "linear"); /* what readers of the format assume */
     if (found) snprintf(name, sizeof name, "%.*s", (int)TD_MIN(bytes, sizeof name - 1), text);
     TD_TRY(read_kind(source, name, &s->kind));
     TD_TRY(gguf_optional(source, "rope.freq_base", 1.0, 1e12, s->theta, &s->theta));
-    s->factor = factor;
     TD_TRY(gguf_optional(source, "rope.scaling.original_context_length", 1.0, 1e9, config->context_max, &s->original_context));
     TD_TRY(gguf_optional(source, "rope.scaling.attn_factor", 0.0, 1e3, 1.0, &s->more_magnitude));
     TD_TRY(gguf_optional(source, "rope.scaling.yarn_attn_factor", 0.0, 1e3, 0.0, &s->attention_factor));

@@ -118,12 +118,10 @@ td_status plan_search(const plan_question *q, bool with_front, plan_answer *out)
         for (double t = fmax(1.25 * q->tpot_s, 1e-4); t < 100 && reachable == 0; t *= 1.25)
             if (at_target(q, t, other, densest, why, sizeof why) > 0) {
                 reachable = t;
-                for (size_t i = 0; i < 1; i++) {
-                    td_buffer text = {0};
-                    plan_deployment_write(&other[0].deployment, &text);
-                    snprintf(shape, sizeof shape, "%s at %.1f ms", text.data ? text.data : "", 1e3 * other[0].result.tpot_s);
-                    td_buffer_free(&text);
-                }
+                td_buffer text = {0};
+                plan_deployment_write(&other[0].deployment, &text);
+                snprintf(shape, sizeof shape, "%s at %.1f ms", text.data ? text.data : "", 1e3 * other[0].result.tpot_s);
+                td_buffer_free(&text);
             }
         free(other);
         if (reachable > 0) return td_fail(TD_E_INVALID, "%s at context %.0f: nothing on this hardware meets %.10g ms a token; the nearest that works is %s", q->model->name, q->load.context, 1e3 * q->tpot_s, shape);

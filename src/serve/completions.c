@@ -215,13 +215,6 @@ static void close_stream(td_exchange *x)
     td_buffer_text(&x->out, "data: [DONE]\n\n");
 }
 
-static void fault(td_exchange *x, const td_fault *fault)
-{
-    td_buffer_text(&x->out, "data: ");
-    td_serve_error_body(x, fault->http, fault->code, NULL, fault->message, &x->out);
-    td_buffer_text(&x->out, "\n\n");
-}
-
 static void progress(td_choice *c, const td_event *e)
 {
     td_exchange *x = c->exchange;
@@ -252,4 +245,4 @@ static void whole(td_exchange *x)
 }
 
 const td_shape td_completions_shape = {.name = "completions", .id_prefix = "cmpl-", .prepare = prepare, .open = open, .piece = piece, .token = token, .progress = progress,
-                                       .end_choice = end_choice, .close = close_stream, .fault = fault, .whole = whole};
+                                       .end_choice = end_choice, .close = close_stream, .fault = td_fault_event, .whole = whole};

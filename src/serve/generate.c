@@ -156,6 +156,13 @@ td_fault td_choice_fault(const td_choice *c)
     return td_serve_fault_of(status, c->message[0] ? c->message : "the server is shutting down");
 }
 
+void td_fault_event(td_exchange *x, const td_fault *fault)
+{
+    td_buffer_text(&x->out, "data: ");
+    td_serve_error_body(x, fault->http, fault->code, NULL, fault->message, &x->out);
+    td_buffer_text(&x->out, "\n\n");
+}
+
 void td_generate_fault(td_exchange *x, const td_fault *fault)
 {
     td_metrics_error(&x->server->metrics, fault->code);

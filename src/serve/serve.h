@@ -329,6 +329,7 @@ void td_choice_options(td_choice *c, td_request_options *o, const char *const *s
 td_fault td_choice_fault(const td_choice *c);
 /* Ends a stream with an error. */
 void td_generate_fault(td_exchange *x, const td_fault *fault);
+void td_fault_event(td_exchange *x, const td_fault *fault); /* how OpenAI's two older shapes tell it */
 /* Takes what events there are. MHD's thread. */
 void td_generate_pump(td_exchange *x);
 void td_generate_abandon(td_exchange *x); /* cancels and hands requests to the reaper */

@@ -2,10 +2,11 @@
 """What keys of GGUF files mean: a file changed in one way gives the same logits before and after conversion, to a folder and to GGUF, or the conversion is refused; and keys that other programs write
 another way give the logits of the folder that says the same.
 
-    gguf_keys.py TANDEM [--seed N]
+    TD_BINARY=build/tandem gguf_keys.py [--seed N]
 """
 import argparse
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -138,14 +139,16 @@ class Trials:
 
 def main():
     ask = argparse.ArgumentParser()
-    ask.add_argument("program")
     ask.add_argument("--seed", type=int, default=random.randrange(1 << 20))
     o = ask.parse_args()
+    program = os.environ.get("TD_BINARY")
+    if not program:
+        ask.error("TD_BINARY must name the program")
     print(f"seed {o.seed}")
     rng = np.random.default_rng(o.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        t = Trials(o.program, folder, ",".join(str(i) for i in rng.integers(0, 90, 40)))
+        t = Trials(program, folder, ",".join(str(i) for i in rng.integers(0, 90, 40)))
         for model in MODELS:
             plain, file, changed = folder / model, folder / (model + ".gguf"), folder / "changed.gguf"
             make_models.make(plain, model, o.seed)
