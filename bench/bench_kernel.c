@@ -163,7 +163,7 @@ static void bench_attention(const td_kernel *kernel, td_pool *pool, const td_mac
     r.tasks = TD_MAX((int)TD_MIN(tasks, 1e8 / flop_each) * td_pool_threads(pool), td_pool_threads(pool)), r.tasks = TD_MIN(r.tasks, tasks);
     double seconds = best_seconds(pool, attention_task, &r, tasks / r.tasks), flop = flop_each * r.tasks;
     double gbs = (double)head_bytes * r.tasks / seconds * 1e-9, gflops = flop / seconds * 1e-9;
-    printf("attention %-22s %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", s->name, gbs, gbs / limits->read.steady_gbs * 100, gflops, gflops / limits->f32_gflops * 100);
+    printf("%-32s %8.1f GB/s %5.0f %%  %9.1f Gop/s %5.0f %%\n", s->name, gbs, gbs / limits->read.steady_gbs * 100, gflops, gflops / limits->f32_gflops * 100);
     fflush(stdout);
     free(jobs), free(out), free(work), free(q), free(pointers), free(limit);
 }
@@ -172,9 +172,9 @@ int main(int argc, char **argv)
 {
     static const int rows[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 512};
     static const attention_shape shapes[] = {
-        {"MFA 64 x 256 bf16", TD_BF16, 256, 256, 64, 0, 512}, {"MLA 128 x 576 bf16", TD_BF16, 576, 512, 128, 1, 512}, {"MLA 128 x 576 q8_0", TD_Q8_0, 576, 512, 128, 1, 512},
-        {"GQA 8 x 128 bf16", TD_BF16, 128, 128, 8, 0, 512},  {"GQA 8 x 128 f32", TD_F32, 128, 128, 8, 0, 512},      {"GQA 4 x 128 q8_0", TD_Q8_0, 128, 128, 4, 0, 512},
-        {"MHA 1 x 128 bf16", TD_BF16, 128, 128, 1, 0, 512},  {"prefill 512 x 128 bf16", TD_BF16, 128, 128, 512, 0, 512},
+        {"attention MFA 64 x 256 bf16", TD_BF16, 256, 256, 64, 0, 512}, {"attention MLA 128 x 576 bf16", TD_BF16, 576, 512, 128, 1, 512}, {"attention MLA 128 x 576 q8_0", TD_Q8_0, 576, 512, 128, 1, 512},
+        {"attention GQA 8 x 128 bf16", TD_BF16, 128, 128, 8, 0, 512},  {"attention GQA 8 x 128 f32", TD_F32, 128, 128, 8, 0, 512},      {"attention GQA 4 x 128 q8_0", TD_Q8_0, 128, 128, 4, 0, 512},
+        {"attention MHA 1 x 128 bf16", TD_BF16, 128, 128, 1, 0, 512},  {"attention prefill 512 x 128 bf16", TD_BF16, 128, 128, 512, 0, 512},
     };
     int threads = 1;
     const char *table = NULL, *only = "";
@@ -207,7 +207,8 @@ int main(int argc, char **argv)
             pack(&w);
             for (size_t i = 0; i < TD_COUNT(rows); i++) bench_product(all[t], pool, &limits, type, true, rows[i], data, y);
         }
-        for (size_t i = 0; i < TD_COUNT(shapes) && strstr("attention", only); i++) bench_attention(all[t], pool, &limits, &shapes[i], data);
+        for (size_t i = 0; i < TD_COUNT(shapes); i++)
+            if (strstr(shapes[i].name, only)) bench_attention(all[t], pool, &limits, &shapes[i], data);
     }
     td_pool_close(pool);
     free(data), free(y);

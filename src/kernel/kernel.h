@@ -74,10 +74,11 @@ typedef struct {
     float *scratch;          /* td_attention_scratch_floats(...) floats, the job's own */
 } td_attention_job;
 
-/* Scores of every query for one page, and one page of K and V in f32. */
+/* Scores and a range of every query for one page, and one page of K or V in f32; K may be transposed, both sides in whole groups of lanes. */
+static inline int td_attention_columns(int n) { return (n + TD_LANES - 1) / TD_LANES * TD_LANES; }
 static inline size_t td_attention_scratch_floats(int queries, int page_tokens, int dk, int dv)
 {
-    return (size_t)page_tokens * ((size_t)queries + (size_t)dk + (size_t)dv) + 64;
+    return (size_t)queries * (size_t)(page_tokens + 2) + (size_t)td_attention_columns(page_tokens) * (size_t)td_attention_columns(TD_MAX(dk, dv)) + 64;
 }
 
 typedef struct td_kernel {

@@ -29,6 +29,7 @@ INLINE void f_store(float *p, F a) { _mm512_storeu_ps(p, a); }
 INLINE __mmask16 mask_of(int64_t n) { return n >= 16 ? 0xFFFF : n <= 0 ? 0 : (__mmask16)((1u << n) - 1); }
 INLINE F f_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(mask_of(n), p); } /* the rest zero; n may be <= 0 or >= WIDTH */
 INLINE void f_store_n(float *p, F a, int64_t n) { _mm512_mask_storeu_ps(p, mask_of(n), a); }
+INLINE F f_first_n(F a, int64_t n) { return _mm512_maskz_mov_ps(mask_of(n), a); } /* the rest zero */
 INLINE F f_add(F a, F b) { return _mm512_add_ps(a, b); }
 INLINE F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
 INLINE F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
@@ -76,6 +77,23 @@ INLINE F f_load_f8(const void *p)
 }
 INLINE F f_of_half(I a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); } /* the low 16 bits of each lane as f16 */
 INLINE float f_max_lane(F a) { return _mm512_reduce_max_ps(a); }
+INLINE void i_transpose(I v[WIDTH]) /* a square of 32-bit elements: v[i][j] <-> v[j][i] */
+{
+    I a[16];
+    UNROLL for (int i = 0; i < 16; i += 2) a[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]), a[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    UNROLL for (int i = 0; i < 16; i += 4) { /* v[i + j]: column 4 x + j of rows i .. i + 3, x = 0..3 */
+        v[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]), v[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]), v[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    UNROLL for (int j = 0; j < 4; j++) {
+        a[j] = _mm512_shuffle_i32x4(v[j], v[j + 4], 0x44), a[j + 4] = _mm512_shuffle_i32x4(v[j], v[j + 4], 0xEE);
+        a[j + 8] = _mm512_shuffle_i32x4(v[j + 8], v[j + 12], 0x44), a[j + 12] = _mm512_shuffle_i32x4(v[j + 8], v[j + 12], 0xEE);
+    }
+    UNROLL for (int j = 0; j < 4; j++) {
+        v[j] = _mm512_shuffle_i32x4(a[j], a[j + 8], 0x88), v[j + 4] = _mm512_shuffle_i32x4(a[j], a[j + 8], 0xDD);
+        v[j + 8] = _mm512_shuffle_i32x4(a[j + 4], a[j + 12], 0x88), v[j + 12] = _mm512_shuffle_i32x4(a[j + 4], a[j + 12], 0xDD);
+    }
+}
 INLINE __m256 f_fold(const F acc[HALVES]) { return _mm256_add_ps(_mm512_castps512_ps256(acc[0]), _mm512_extractf32x8_ps(acc[0], 1)); } /* lane i + lane i+8 */
 #else
 enum { WIDTH = 8, HALVES = 2 };
@@ -91,6 +109,7 @@ INLINE __m256i mask_of(int64_t n)
 }
 INLINE F f_load_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, mask_of(n)); }
 INLINE void f_store_n(float *p, F a, int64_t n) { _mm256_maskstore_ps(p, mask_of(n), a); }
+INLINE F f_first_n(F a, int64_t n) { return _mm256_and_ps(a, _mm256_castsi256_ps(mask_of(n))); }
 INLINE F f_add(F a, F b) { return _mm256_add_ps(a, b); }
 INLINE F f_sub(F a, F b) { return _mm256_sub_ps(a, b); }
 INLINE F f_mul(F a, F b) { return _mm256_mul_ps(a, b); }
@@ -140,6 +159,19 @@ INLINE F f_of_half(I a)
 {
     a = _mm256_and_si256(a, _mm256_set1_epi32(0xFFFF));
     return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
+}
+INLINE void i_transpose(I v[WIDTH])
+{
+    I a[8];
+    UNROLL for (int i = 0; i < 8; i += 2) a[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]), a[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    UNROLL for (int i = 0; i < 8; i += 4) {
+        v[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]), v[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+        v[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]), v[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    UNROLL for (int j = 0; j < 4; j++) {
+        I low = _mm256_permute2x128_si256(v[j], v[j + 4], 0x20), high = _mm256_permute2x128_si256(v[j], v[j + 4], 0x31);
+        v[j] = low, v[j + 4] = high;
+    }
 }
 INLINE float f_max_lane(F a)
 {
