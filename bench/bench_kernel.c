@@ -6,9 +6,11 @@
  *
  * Bytes are those of the weights (or KV), once per product; operations are 2 * rows * outputs * K. Few rows walk through 256 MiB of weights, as decoding does.
  */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -189,6 +191,7 @@ int main(int argc, char **argv)
         return 1;
     }
     void *data = aligned_alloc(1 << 21, BIG_BYTES);
+    madvise(data, BIG_BYTES, MADV_HUGEPAGE); /* as weights that are packed at load lie */
     float *y = malloc((size_t)512 * (BIG_BYTES / 2304) * 4);
     const td_kernel *all[TD_KERNELS_MAX];
     int count = td_kernel_all(all);

@@ -1,4 +1,7 @@
-/* arena.c - a list of anonymous mappings; small pieces share a block, large ones get their own. */
+/*
+ * arena.c - a list of anonymous mappings that pieces share. The more an arena holds, the larger its next block: what is large in all, experts of less than 2 MB each among it, then lies
+ * in huge pages, and at most an eighth is reserved that nobody asked for (untouched, so it takes no memory).
+ */
 #define _GNU_SOURCE
 #include "base/arena.h"
 
@@ -8,7 +11,7 @@
 
 #include "base/status.h"
 
-enum { ALIGN = 64, BLOCK_BYTES = 256 << 10, HUGE_BYTES = 2 << 20 };
+enum { ALIGN = 64, BLOCK_BYTES = 256 << 10, BLOCK_MOST = 64 << 20, HUGE_BYTES = 2 << 20, GROWTH_SHARE = 8 };
 
 struct td_arena_block {
     td_arena_block *next;
@@ -16,13 +19,24 @@ struct td_arena_block {
     char pad[ALIGN - 3 * sizeof(size_t)];
 };
 
+/* A mapping of at least HUGE_BYTES starts where a huge page can. */
+static void *map_huge(size_t whole)
+{
+    char *wide = mmap(NULL, whole + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (wide == MAP_FAILED) return MAP_FAILED;
+    size_t before = (HUGE_BYTES - (uintptr_t)wide % HUGE_BYTES) % HUGE_BYTES;
+    if (before) munmap(wide, before);
+    munmap(wide + before + whole, HUGE_BYTES - before);
+    madvise(wide + before, whole, MADV_HUGEPAGE); /* refused on some kernels: only slower */
+    return wide + before;
+}
+
 static td_arena_block *new_block(size_t bytes)
 {
     size_t page = bytes >= HUGE_BYTES ? HUGE_BYTES : 4096;
     size_t whole = (bytes + page - 1) / page * page;
-    td_arena_block *block = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    td_arena_block *block = whole >= HUGE_BYTES ? map_huge(whole) : mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) return NULL;
-    if (whole >= HUGE_BYTES) madvise(block, whole, MADV_HUGEPAGE); /* refused on some kernels: only slower */
     block->bytes = whole;
     block->used = sizeof *block;
     return block;
@@ -39,7 +53,8 @@ void *td_arena_get(td_arena *arena, size_t bytes)
     if (need == 0) need = ALIGN;
     td_arena_block *block = arena->first;
     if (!block || block->bytes - block->used < need) {
-        td_arena_block *fresh = new_block(TD_MAX(need + sizeof *fresh, (size_t)BLOCK_BYTES));
+        size_t grow = TD_MIN(arena->bytes_reserved / GROWTH_SHARE, (size_t)BLOCK_MOST);
+        td_arena_block *fresh = new_block(TD_MAX(need + sizeof *fresh, TD_MAX(grow, (size_t)BLOCK_BYTES)));
         if (!fresh) {
             td_fail(TD_E_MEMORY, "arena %s: the system refused %zu bytes (%zu already used)", name, need, arena->bytes_used);
             return NULL;

@@ -26,9 +26,10 @@
 
 enum { TD_K_BLOCK = 1024, TD_LANES = 16 };
 
-/* Activations quantised per 32: what integer dots read. d = max|x|/127 as f32, q = round-half-even(x * (1/d)), sum of the 32 q. A block whose 1/d is no finite number (all
+/* Activations quantised per 32: what integer dots read. d = max|x|/127 as f32, q = round-half-even(x * (1/d)), offset = -8 times the sum of the 32 q: what takes off the offset of Q4_0's
+ * unsigned weights (and 16 times it, of Q8_0's made unsigned). A block whose 1/d is no finite number (all
  * zero, or below about 4e-37) is all zero with d = 0. NaN becomes q 0; an infinite element gives d = infinity, so that the outputs are NaN or infinite. */
-typedef struct { float d; int32_t sum; int8_t q[32]; } td_q8;
+typedef struct { float d; int32_t offset; int8_t q[32]; } td_q8;
 /* The same per 256: sums of the 16 groups of 16. */
 typedef struct { float d; int16_t sums[16]; int8_t q[256]; } td_q8k;
 

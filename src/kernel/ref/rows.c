@@ -56,8 +56,9 @@ void td_ref_quantise_q8(const float *x, td_q8 *out, int64_t k)
     for (; k > 0; k -= 32, x += 32, out++) {
         float inverse;
         out->d = block_scale(magnitude(x, 32), &inverse);
-        out->sum = 0;
-        for (int i = 0; i < 32; i++) out->sum += out->q[i] = quantised(x[i] * inverse);
+        int32_t sum = 0;
+        for (int i = 0; i < 32; i++) sum += out->q[i] = quantised(x[i] * inverse);
+        out->offset = -8 * sum;
     }
 }
 

@@ -214,8 +214,9 @@ INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, const bool 
         q8_columns(type, packed, rows, at, w);
         F d = halves_at(packed, rows, distance, at);
         UNROLL for (int r = 0; r < ROWS; r++) {
-            I sum = i_set(x[r][b].sum), offset = type == TD_Q4_0 ? i_shl(sum, 3) : VNNI ? i_shl(sum, 7) : i_zero();
-            total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, i_sub(i_zero(), offset))), f_mul(d, f_set(x[r][b].d)), total[r]);
+            I offset = i_set(x[r][b].offset);
+            if (type == TD_Q8_0) offset = VNNI ? i_shl(offset, 4) : i_zero();
+            total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, offset)), f_mul(d, f_set(x[r][b].d)), total[r]);
         }
     }
     UNROLL for (int r = 0; r < ROWS; r++)
@@ -294,7 +295,7 @@ INLINE void load_x(const td_matmul_job *job, const td_dtype type, int first_row,
         for (int b = 0; b < n / TD_Q_BLOCK; b++) {
             const td_q8 *q = &x->q8[r][b];
             x->d[b][r] = q->d;
-            x->offset[b][r] = (type == TD_Q8_0 ? -128 : -8) * q->sum;
+            x->offset[b][r] = type == TD_Q8_0 ? 16 * q->offset : q->offset;
             if (type == TD_Q8_0 && !VNNI) {
                 __m256i v = _mm256_loadu_si256((const void *)q->q);
                 _mm256_storeu_si256((void *)x->words[b][r], _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));

@@ -41,7 +41,7 @@ void WIDE(quantise_q8)(const float *x, td_q8 *out, int64_t k)
     for (; k > 0; k -= 32, x += 32, out++) {
         float inverse;
         out->d = block_scale(magnitude(x, 32), &inverse);
-        out->sum = quantise16(x, inverse, out->q) + quantise16(x + 16, inverse, out->q + 16);
+        out->offset = -8 * (quantise16(x, inverse, out->q) + quantise16(x + 16, inverse, out->q + 16));
     }
 }
 
