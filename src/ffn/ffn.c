@@ -13,6 +13,7 @@
 
 #include "base/meter.h"
 #include "kernel/linear.h"
+#include "tensor/pack.h"
 
 enum { HIDDEN_TILE = 256, ROW_TILE = 128, OUT_TILE_FEW = 128, OUT_TILE_MANY = 64, FEW_SLOTS = 1024 };
 
@@ -102,6 +103,15 @@ size_t td_ffn_scratch_bytes(const td_ffn *ffn) { return ffn->arena.bytes_reserve
 
 const td_work_sum *td_ffn_work(const td_ffn *ffn) { return &ffn->work; }
 
+/* Tells a product which weights are read after its own: the first outputs of w from `out` on. */
+static void then_read(td_matmul_job *job, const td_tensor *w, int64_t out)
+{
+    if (!w->packed) return;
+    size_t row_bytes = td_dtype_row_bytes(w->type, w->shape[1]);
+    job->next = (const char *)w->data + (size_t)out * row_bytes;
+    job->next_bytes = TD_PACK_ROWS * row_bytes;
+}
+
 /* ---- pass 1: hidden rows ------------------------------------------------------------------------------------------------------------- */
 
 static void hidden_tile(td_ffn *ffn, const group *g, int64_t begin, int64_t end, float *buffer)
@@ -118,8 +128,10 @@ static void hidden_tile(td_ffn *ffn, const group *g, int64_t begin, int64_t end,
         td_matmul_job job = {.w = g->gate, .x_stride = x_stride, .rows = rows, .out_begin = begin, .out_end = end, .y = gate - begin, .y_stride = HIDDEN_TILE};
         job.x = g->x_rows ? x : (const char *)x + (size_t)first * x_stride;
         job.x_rows = g->x_rows ? g->x_rows + first : NULL;
+        then_read(&job, g->up, begin);
         kernel->matmul[g->gate->type](&job);
         job.w = g->up;
+        job.next = NULL;
         job.x_stride = up_stride;
         job.x = g->x_rows ? x_up : (const char *)x_up + (size_t)first * up_stride;
         job.y = up - begin;
@@ -150,10 +162,11 @@ static void hidden_task(void *arg, int task, int worker)
 
 /* ---- pass 2: outputs ----------------------------------------------------------------------------------------------------------------- */
 
-static void down_tile(const td_ffn *ffn, const group *g, int64_t begin, int64_t end, float *out, int64_t out_stride)
+static void down_tile(const td_ffn *ffn, const group *g, const group *after, int64_t begin, int64_t end, float *out, int64_t out_stride)
 {
     td_matmul_job job = {.w = g->down, .x = g->hidden + (size_t)g->first * g->hidden_stride, .x_stride = g->hidden_stride, .rows = g->rows, .out_begin = begin,
                          .out_end = end, .y = out + g->first * out_stride - begin, .y_stride = out_stride};
+    if (after) then_read(&job, after->down, begin);
     ffn->kernel->matmul[g->down->type](&job);
 }
 
@@ -177,7 +190,7 @@ static void output_task(void *arg, int task, int worker)
     for (int i = 0; i < ffn->group_count; i++) {
         const group *g = &ffn->groups[i];
         plain |= g->shared;
-        down_tile(ffn, g, begin, end, g->shared ? plain_tile : slot_tile, tile);
+        down_tile(ffn, g, i + 1 < ffn->group_count ? g + 1 : NULL, begin, end, g->shared ? plain_tile : slot_tile, tile);
     }
     for (int r = 0; r < job->rows; r++) {
         const float *shared = plain ? plain_tile + r * tile : NULL;

@@ -55,6 +55,8 @@ typedef struct {
     int64_t out_begin, out_end;
     float *y;                /* row r starts at y + r*y_stride; column o is element o */
     int64_t y_stride;        /* elements */
+    const void *next;        /* weights that are read after these (NULL: not known), fetched while the last of these are used: only a hint */
+    size_t next_bytes;
 } td_matmul_job;
 
 /* One KV head, one partition of positions, a group of query rows that share it. See attention_part. */

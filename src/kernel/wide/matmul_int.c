@@ -188,10 +188,12 @@ INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
 }
 
 /* WIDTH weight rows are read in turn, in pieces shorter than a cache line, which the hardware fetches too late: so the next WIDTH rows come into L2 meanwhile, in the order in
- * which they lie. Packed: the next group of sixteen, or a part of it as large as what is read now. */
+ * which they lie. Packed: the next group of sixteen, or a part of it as large as what is read now; behind the
+ * last one what the job says is read next. */
 INLINE fetch fetch_next(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int64_t blocks)
 {
     int64_t row_bytes = (int64_t)td_dtype_row_bytes(type, job->w->shape[1]);
+    if (packed && out + TD_PACK_ROWS >= job->out_end && job->next) return fetch_plan(job->next, 1, (int64_t)job->next_bytes, (int64_t)job->next_bytes, blocks);
     if (packed) return fetch_plan((const char *)job->w->data + (out + TD_PACK_ROWS) * row_bytes, TD_MIN(WIDTH, job->out_end - out - TD_PACK_ROWS), row_bytes, row_bytes, blocks);
     return fetch_plan((const char *)job->w->data + (out + WIDTH) * row_bytes, TD_MIN(WIDTH, job->out_end - out - WIDTH), row_bytes, row_bytes, blocks);
 }
