@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Tandem beside llama.cpp and ik_llama.cpp on the same GGUF files, in alternation on the same cores.
 
-The peers are not part of this project: build them yourself, natively, and pass the folders that hold llama-bench and llama-batched-bench.
+The peers are not part of this project: build them yourself, natively, and pass the folders that hold llama-bench and llama-batched-bench. ik_llama.cpp's llama-batched-bench (of August 2026)
+gives all sequences the same token, so that in a mixture all of them choose the same experts and it reads a part of the weights only; in this one draw tokens as llama.cpp's does:
+
+    sed -i 's/common_batch_add(batch, 0,/common_batch_add(batch, std::rand() % llama_n_vocab(model),/' examples/batched-bench/batched-bench.cpp
 
     bench/peers.py --tandem build/tandem --llama PATH/bin [--ik PATH/bin] --out build/peers MODEL.gguf ...
 

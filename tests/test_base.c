@@ -37,6 +37,26 @@ static void arena_pieces_are_zeroed_aligned_and_apart(void **state)
     td_arena_free(&arena);
 }
 
+/* Experts of less than a huge page: behind each other in large blocks, little reserved for nothing. */
+static void arena_blocks_grow_with_what_they_hold(void **state)
+{
+    (void)state;
+    enum { PIECES = 300, BYTES = 900032 };
+    td_arena arena = {.name = "test"};
+    char *last = NULL;
+    int adjoining = 0;
+    for (int i = 0; i < PIECES; i++) {
+        char *piece = td_arena_get(&arena, BYTES);
+        assert_non_null(piece);
+        adjoining += piece == last + BYTES;
+        last = piece;
+    }
+    assert_true(adjoining > PIECES * 3 / 4);
+    assert_int_equal(arena.bytes_used, (size_t)PIECES * BYTES);
+    assert_true(arena.bytes_reserved <= arena.bytes_used / 8 * 10);
+    td_arena_free(&arena);
+}
+
 static void count_task(void *arg, int task, int worker)
 {
     (void)worker;
@@ -180,7 +200,7 @@ static void status_keeps_the_sentence(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arena_pieces_are_zeroed_aligned_and_apart), cmocka_unit_test(pool_runs_every_task_once),
+        cmocka_unit_test(arena_pieces_are_zeroed_aligned_and_apart), cmocka_unit_test(arena_blocks_grow_with_what_they_hold), cmocka_unit_test(pool_runs_every_task_once),
         cmocka_unit_test(buffer_json_escapes), cmocka_unit_test(writer_puts_whole_file_or_none), cmocka_unit_test(memory_is_what_control_groups_leave), cmocka_unit_test(caches_are_what_the_system_lists), cmocka_unit_test(status_keeps_the_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
