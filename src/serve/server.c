@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -206,6 +207,17 @@ static void wait_for_exchanges(td_server *server, double seconds, bool until_sec
     while (atomic_load(&server->exchanges) > 0 && td_seconds_since(start) < seconds && !(until_second_stop && atomic_load(&server->stops) > 1)) sleep_ms(10);
 }
 
+/* New connections are refused from now on, and the address is free: something that never becomes ready takes the listening socket's number, which closes it and takes it out of the
+ * daemon's epoll set. Not MHD_quiesce_daemon (0.9.75): it and the daemon's thread may both take the socket out, and the second of them aborts the process. */
+static void stop_listening(td_server *server)
+{
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_LISTEN_FD);
+    int idle = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (info && idle >= 0) dup3(idle, info->listen_fd, O_CLOEXEC); /* the daemon closes it at its end */
+    else if (info) shutdown(info->listen_fd, SHUT_RD);
+    if (idle >= 0) close(idle);
+}
+
 td_status td_server_wait(td_server *server)
 {
     struct pollfd wait = {.fd = server->stop_fd[0], .events = POLLIN};
@@ -213,8 +225,7 @@ td_status td_server_wait(td_server *server)
         if (poll(&wait, 1, -1) < 0 && errno != EINTR) return td_fail(TD_E_IO, "serve: poll: %s", strerror(errno));
     td_server_phase ready = TD_SERVER_READY;
     atomic_compare_exchange_strong(&server->phase, &ready, TD_SERVER_DRAINING);
-    server->listen_fd = MHD_quiesce_daemon(server->daemon); /* ours again, but its thread may still look at it: closed behind MHD_stop_daemon */
-    if (server->listen_fd >= 0) shutdown(server->listen_fd, SHUT_RD); /* refuses new connections, and the address is free */
+    stop_listening(server);
     td_log(TD_LOG_INFO, "serve", "stopping: %d requests run, at most %d s for them", atomic_load(&server->exchanges), server->options.drain_s);
     wait_for_exchanges(server, server->options.drain_s, true);
     return TD_OK;
