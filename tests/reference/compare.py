@@ -11,7 +11,7 @@ Prints one row a comparison: what, error (largest difference over the largest lo
     KV cache in BF16, Q8_0   against a reference whose cached rows are rounded the same way: 1e-4 on half of eight short prompts (a wrong rule misses on all of them). On the long
                              prompt one step of the type, 2^-7 (BF16 numbers just above a power of two lie that far apart) or 1/127: where the values before rounding, which
                              differ in the seventh digit, lie on both sides of a border, an element moves by one step, and at the first positions no other token averages it
-                             away. About one prompt in ten has such an element (2e-5 to 6e-3 then); the others are at 1e-6 to 1e-5.
+                             away. Prompts with such an element were seen at 2e-5 to 9e-4, once at 6e-3; the others at 1e-6 to 1e-5.
     Q8_0 ... Q6_K weights    against dequantise-then-multiply on exactly the weights that the file holds, twice. Without rounding of activations: twice the error that rounding
                              them to 8 bits (per 32 or 256, as the integer kernels define it) causes in the reference on the same prompt. With that rounding in the
                              reference: 1e-4, on half of eight short prompts: a wrong rule misses on all of them, while an activation that by chance rounds the other way

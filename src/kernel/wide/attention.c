@@ -13,7 +13,7 @@ enum { LEAF_VECTORS = 2, SUM_QUERIES = 3, TRANSPOSE_F32 = 12 };
 enum { TILE_QUERIES = 6, DOT_QUERIES = 3, DOT_TOKENS = 4, SUM_VECTORS = 4, RANGE_MAX = 1 << 30, FETCH_EACH = 4 };
 enum { TRANSPOSE_QUERIES = DOT_QUERIES + 1 }; /* from how many queries on K is transposed; F32 need not be converted without it, so that it pays later there */
 
-/* K or V of one page as f32: rows `stride` apart, or (K for many queries) columns of `columns` floats each, one a position, in the order of store_columns. Meanwhile the next page is brought nearer. */
+/* K or V of one page as f32: rows `stride` apart, or (K for many queries) columns of `columns` floats each, one a position, in the order of column_place. Meanwhile the next page is brought nearer. */
 typedef struct { const float *rows; int64_t stride; int columns; fetch next; } page_part;
 typedef struct { int low, high; } range; /* positions of a page that a query attends to */
 
@@ -34,12 +34,15 @@ static void convert_rows(td_dtype type, const char *rows, size_t row_bytes, int 
     }
 }
 
-/* Stores vectors of columns d, d + by, ... of K at position t. Columns lie by their partial sum (k mod 16), block after block. */
+/* How many columns a partial sum has in the block of column d; and which place column d has: columns lie by their partial sum (k mod 16), block after block. */
+INLINE int columns_each(int d, int dk) { return (TD_MIN(dk - d / TD_K_BLOCK * TD_K_BLOCK, TD_K_BLOCK) + TD_LANES - 1) / TD_LANES; }
+INLINE int64_t column_place(int d, int dk) { return d / TD_K_BLOCK * TD_K_BLOCK + (int64_t)(d % TD_LANES) * columns_each(d, dk) + d % TD_K_BLOCK / TD_LANES; }
+
+/* Stores vectors of columns d, d + by, ... of K at position t. */
 INLINE void store_columns(const I v[WIDTH], int mask, int shift, int d, int by, int dk, float *to, int columns, int t)
 {
-    int begin = d / TD_K_BLOCK * TD_K_BLOCK, each = (TD_MIN(dk - begin, TD_K_BLOCK) + TD_LANES - 1) / TD_LANES;
-    int64_t lane = (int64_t)each * columns;
-    float *at = to + (begin + (d - begin) / TD_LANES) * (int64_t)columns + (d % TD_LANES) * lane + t;
+    int64_t lane = (int64_t)columns_each(d, dk) * columns;
+    float *at = to + column_place(d, dk) * columns + t;
     UNROLL for (int i = 0; i < WIDTH; i++) {
         f_store(at + (i * by % TD_LANES) * lane + i * by / TD_LANES * columns, f_bits(i_and(shift ? i_shl(v[i], 16) : v[i], i_set(mask))));
     }
@@ -66,8 +69,7 @@ INLINE void transpose_rows(td_dtype type, const char *k, size_t row_bytes, int l
             }
         }
         for (; d < dk; d++) { /* not Q8_0: its rows are whole blocks */
-            int begin = d / TD_K_BLOCK * TD_K_BLOCK, each = (TD_MIN(dk - begin, TD_K_BLOCK) + TD_LANES - 1) / TD_LANES;
-            float *at = to + (begin + (int64_t)(d % TD_LANES) * each + (d - begin) / TD_LANES) * columns + t;
+            float *at = to + column_place(d, dk) * columns + t;
             for (int i = 0; i < WIDTH; i++) at[i] = type == TD_F32 ? ((const float *)row[i])[d] : td_bf16_to_f32(((const uint16_t *)row[i])[d]);
         }
     }
@@ -86,7 +88,8 @@ static void transpose_keys(const td_attention_job *job, const char *k, int low, 
 static page_part keys_of(const td_attention_job *job, const char *k, int low, int high, float *buffer)
 {
     page_part part = {.rows = buffer, .stride = job->dk};
-    if (job->queries >= (job->kv_type == TD_F32 ? (int)TRANSPOSE_F32 : (int)TRANSPOSE_QUERIES)) part.columns = td_attention_columns(job->page_tokens), transpose_keys(job, k, low, high, buffer, part.columns);
+    int enough = job->kv_type == TD_F32 ? TRANSPOSE_F32 : TRANSPOSE_QUERIES;
+    if (job->queries >= enough) part.columns = td_attention_columns(job->page_tokens), transpose_keys(job, k, low, high, buffer, part.columns);
     else if (job->kv_type == TD_F32) part.rows = (const float *)k, part.stride = (int64_t)job->k_row_bytes / 4;
     else convert_rows(job->kv_type, k, job->k_row_bytes, low, high, job->dk, buffer);
     return part;
@@ -105,7 +108,7 @@ static page_part values_of(const td_attention_job *job, const char *k, const cha
 INLINE void leaf_tile(const float *q, int64_t q_stride, const float *k, int64_t columns, int dk, const int QUERIES, const int VECTORS, float *s, int64_t s_stride, int room, fetch *next)
 {
     for (int begin = 0; begin < dk; begin += TD_K_BLOCK) {
-        int n = TD_MIN(dk - begin, TD_K_BLOCK), each = (n + TD_LANES - 1) / TD_LANES;
+        int n = TD_MIN(dk - begin, TD_K_BLOCK), each = columns_each(begin, dk);
         F acc[TILE_QUERIES][LEAF_VECTORS], half[4][TILE_QUERIES][LEAF_VECTORS];
         for (int leaf = 0; leaf < TD_LANES; leaf++) {
             int lane = (leaf & 1) << 3 | (leaf & 2) << 1 | (leaf & 4) >> 1 | (leaf & 8) >> 3, depth = 0;
@@ -366,7 +369,7 @@ static void weigh_tile(const td_attention_job *job, page_part *keys, int first, 
     for (int i = 0; i < queries; i++) r[i] = weigh(job, first + i, r[i]);
 }
 
-/* What a page of the next number will ask for, spread over `calls`. */
+/* K or V (rows of n elements) of a page that comes next, its fetching spread over `calls`. */
 static fetch plan_next(const td_attention_job *job, const void *page, int n, size_t row_bytes, int64_t calls)
 {
     return fetch_plan(page, job->page_tokens, (int64_t)td_dtype_row_bytes(job->kv_type, n), (int64_t)row_bytes, TD_MAX(calls, 1));
