@@ -10,7 +10,7 @@ gives all sequences the same token, so that in a mixture all of them choose the 
 
 Cases come in groups; one process measures one group of one model once. First each peer's settings (flash attention off and on, then weights repacked at load or not) are tried once each,
 and the best one stays, group by group; then the programs run in turn (peer, tandem, peer; peer, tandem, peer; ...) until each has --runs results. A ratio is the median of the turns' ratios, because the speed of a
-shared machine's memory changes from minute to minute; rates are medians too. Before every run the machine must be quiet (--busy, from /proc/stat over 0.3 s).
+shared machine's memory changes from minute to minute; figures are medians too. A ratio above 1 is in Tandem's favour: of rates its own over the peer's, of seconds and memory the peer's over its own. Before every run the machine must be quiet (--busy, from /proc/stat over 0.3 s).
 
 Writes OUT.md (the table, with commands, versions and the machine), OUT.svg (the ratios as bars) and OUT.json (every single run); --join puts several of these into one.
 """
@@ -29,7 +29,9 @@ GROUPS = {
     "streams": {"cases": ["decode, 4 streams", "decode, 16 streams", "decode, 64 streams"], "prefill": 8, "tokens": 12, "batches": [4, 16, 64], "context": 0},
     "4K": {"cases": ["prefill 4096", "decode, 1 stream, 4K context"], "prefill": 4096, "tokens": 16, "batches": [1], "context": 4096},
     "16K": {"cases": ["decode, 1 stream, 16K context"], "prefill": 0, "tokens": 16, "batches": [1], "context": 16384},
+    "start": {"cases": ["start-up to first token, 8 prompt tokens", "memory beside the mapped file"], "units": ["s", "MB"], "prefill": 8, "tokens": 1, "batches": [1], "context": 0},
 }
+RATES = ["tokens/s"] * 3  # what a group without units counts: more is better; of units, less is
 
 
 def busy_share(seconds=0.3):
@@ -49,6 +51,24 @@ def run(command, env=None, timeout=1200):
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}, cwd=folder)
 
 
+def watched(command, env=None):
+    """A whole process from its start to its end: (what run() returns, seconds, MB of memory that is no file's page, at most)."""
+    most = 0
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **(env or {})}, cwd=folder)
+        while process.poll() is None:
+            try:
+                status = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/status"))
+                most = max(most, sum(int(status.get(k, "0").split()[0]) for k in ("RssAnon", "RssShmem")))
+            except OSError:
+                pass
+            time.sleep(0.002)
+        seconds = time.perf_counter() - begun
+        out.seek(0), err.seek(0)
+        return subprocess.CompletedProcess(command, process.returncode, out.read(), err.read()), seconds, most / 1e3
+
+
 class Tandem:
     name, env, choices = "tandem", None, []
 
@@ -59,6 +79,8 @@ class Tandem:
         return run([self.program, "--version"]).stdout.strip()
 
     def command(self, group, model, threads, _):
+        if "units" in group:
+            return [self.program, "run", model, "-t", str(threads), "--context", "64", "-n", str(group["tokens"]), "-p", " ".join("abcdefgh"[:group["prefill"]])]
         return [self.program, "bench", model, "-t", str(threads), "--json", "-r", "1", "--prefill", str(group["prefill"] or 1), "--batch", ",".join(map(str, group["batches"])),
                 "--context", str(group["context"]), "--tokens", str(group["tokens"])]
 
@@ -84,6 +106,8 @@ class Peer:
     def command(self, group, model, threads, setting):
         program = "llama-bench" if group["batches"] == [1] else "llama-batched-bench"
         start = [os.path.join(self.folder, program), "-m", model, "-t", str(threads), *self.repack[program][setting["repack"]]]
+        if "units" in group:  # the prompt gives the first token; llama-cli wants the server's library, llama-simple takes no number of threads
+            return [*start, "-fa", "01"[setting["flash"] == "on"], "-r", "1", "-o", "json", "-p", str(group["prefill"]), "-n", "0", *(["--no-warmup"] if self.name == "llama.cpp" else ["-w", "0"])]
         if program == "llama-bench":
             decode = ["-n", str(group["tokens"])]
             if group["context"]:  # ik's llama-bench has no depth, but decoding after a prompt
@@ -105,7 +129,7 @@ class Peer:
 
 
 def once(args, engine, group, title, model, setting, log):
-    """[tokens/s of each case]; None if the run failed. Either is written down."""
+    """[figure of each case]; None if the run failed. Either is written down."""
     waited = time.time()
     while busy_share() > args.busy:
         if time.time() - waited > args.wait:
@@ -115,16 +139,21 @@ def once(args, engine, group, title, model, setting, log):
     log.append(entry)
     begun = time.time()
     try:
-        done = run(command, engine.env)
+        if "units" in group:
+            done, *figures = watched(command, engine.env)
+            detail = None
+            if done.returncode:
+                raise ValueError("no end")
+        else:
+            done = run(command, engine.env)
+            figures, detail = engine.figures(group, done)
     except subprocess.TimeoutExpired as fault:
         entry["failed"] = str(fault)
         return None
-    try:
-        figures, detail = engine.figures(group, done)
     except (ValueError, KeyError, IndexError, StopIteration, TypeError) as fault:
         entry["failed"] = f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [fault])[-1]}"[:300]
         return None
-    entry.update(tokens_per_s=figures, detail=detail, seconds=round(time.time() - begun, 1))
+    entry.update(figures=figures, units=group.get("units", RATES)[:len(figures)], detail=detail, seconds=round(time.time() - begun, 1))
     return figures
 
 
@@ -142,7 +171,8 @@ def measure(args, engines, title, model, log):
                 if key not in known:
                     known[key] = once(args, engine, group, title, model, setting, log) or []
             good = {v: known[tuple({**settings[engine.name], choice: v}.values())] for v in values}
-            settings[engine.name] = {**settings[engine.name], choice: max(values, key=lambda v: statistics.geometric_mean(good[v]) if good[v] else 0)}
+            better = -1 if "units" in group else 1
+            settings[engine.name] = {**settings[engine.name], choice: max(values, key=lambda v: statistics.geometric_mean(good[v]) ** better if good[v] else 0)}
     turn = engines[1:2] + engines[:1] + engines[2:]  # tandem between its peers
     for number in range(args.runs):
         for engine in turn if number % 2 == 0 else turn[::-1]:
@@ -170,7 +200,7 @@ def chart(rows, names, path):
     axes.axvline(1, color="black", linestyle="--", linewidth=0.8)
     axes.set_yticks([y + 0.4 - high / 2 for y in range(len(rows))], titles, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("tokens/s of tandem over its peer: same file, same cores")
+    axes.set_xlabel("how many times better tandem is than its peer (tokens/s; time and memory the other way round): same file, same cores")
     axes.legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
@@ -183,9 +213,10 @@ def write(args, engines, rows, log):
         f.write(f"Machine: {cpu.group(1) if cpu else '?'}, {os.cpu_count()} cores; {args.threads} threads; {args.runs} runs each in turn; rates are medians, ratios the medians of the turns' ratios; every run began on a machine less than {args.busy:.0%} busy.\n\n")
         for e in engines:
             f.write(f"- {e.name}: {e.version()}\n")
-        f.write("\n| model | case | " + " | ".join(n + " tokens/s" for n in names) + " | " + " | ".join("over " + n for n in names[1:]) + " | settings of the peers |\n" + "|---" * (2 + len(names) * 2) + "|\n")
+        f.write("\n| model | case | " + " | ".join(names) + " | " + " | ".join("over " + n for n in names[1:]) + " | settings of the peers |\n" + "|---" * (2 + len(names) * 2) + "|\n")
         for r in rows:
-            rates = [f"{r['rates'][n]:.1f}" if r["rates"][n] else "failed" for n in names]
+            unit = r.get("unit", RATES[0])
+            rates = [f"{r['rates'][n]:.{2 if unit == 's' else 1}f} {unit}" if r["rates"][n] else "failed" for n in names]
             ratios = [f"{r['ratio'][n]:.2f}" if r["ratio"][n] else "-" for n in names[1:]]
             told = "; ".join(" ".join(f"{k} {v}" for k, v in r["settings"][n].items()) for n in names[1:])
             f.write(f"| {r['model']} | {r['case']} | " + " | ".join(rates + ratios) + f" | {told} |\n")
@@ -235,8 +266,9 @@ def main():
             for i, case in enumerate(GROUPS[title]["cases"]):
                 each = {name: [f and f[i] for f in figures] for name, (figures, _) in found.items()}
                 rates = {name: median(values) for name, values in each.items()}
-                ratio = {n: median([own and other and own / other for own, other in zip(each["tandem"], values)]) for n, values in each.items() if n != "tandem"}
-                rows.append({"model": os.path.basename(model).removesuffix(".gguf"), "case": case, "rates": rates, "ratio": ratio, "settings": {n: s for n, (_, s) in found.items()}})
+                less = "units" in GROUPS[title]
+                ratio = {n: median([own and other and (other / own if less else own / other) for own, other in zip(each["tandem"], values)]) for n, values in each.items() if n != "tandem"}
+                rows.append({"model": os.path.basename(model).removesuffix(".gguf"), "case": case, "unit": GROUPS[title].get("units", RATES)[i], "rates": rates, "ratio": ratio, "settings": {n: s for n, (_, s) in found.items()}})
                 print(rows[-1]["model"], case, {k: round(v, 2) if v else "failed" for k, v in rates.items()}, {k: round(v, 2) for k, v in ratio.items() if v}, flush=True)
             write(args, engines, rows, log)  # after every group: what was measured is not lost
 

@@ -14,14 +14,24 @@
 #if defined(__AVX512VNNI__)
 #define DPBUSD(acc, u, s) _mm512_dpbusd_epi32(acc, u, s)
 #else
-#define DPBUSD(acc, u, s) (acc)
+#define DPBUSD(acc, u, s) ((void)(u), (void)(s), (acc))
 #endif
+/* acc + a's int16 pairs times b's. */
+INLINE I add_pairs(I acc, I a, I b)
+{
+#if defined(__AVX512VNNI__)
+    return _mm512_dpwssd_epi32(acc, a, b);
+#else
+    return i_add(acc, i_madd(a, b));
+#endif
+}
+
 #if defined(__AVX512F__)
-enum { TILE_ROWS = 6, DIRECT_ROWS = 12, DIRECT_ROWS_K = 6, PACKED_ROWS = VNNI ? 24 : 16, PACKED_ROWS_K = 8 };
+enum { TILE_ROWS = 6, DIRECT_ROWS = 12, DIRECT_ROWS_K = VNNI ? 8 : 6, PACKED_ROWS = VNNI ? 36 : 16, PACKED_ROWS_K = VNNI ? 16 : 8 };
 #else
 enum { TILE_ROWS = 3, DIRECT_ROWS = 6, DIRECT_ROWS_K = 6, PACKED_ROWS = 6, PACKED_ROWS_K = 6 };
 #endif
-enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 128, GROUPS = PANEL_OUTS / GROUP, CHUNK = 1024, CHUNK_WORDS = 512, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
+enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 128, GROUPS = PANEL_OUTS / GROUP, CHUNK = 1024, CHUNK_WORDS = 512, PASSES_MAX = 16, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
 
 /* What a tile of rows brings besides its bytes. Q8 blocks: d, and what takes off the weights' offset; without VNNI Q8_0's bytes as int16. k-quants: pairs of sums per 32. */
 typedef struct {
@@ -158,7 +168,7 @@ INLINE void tile_kquant(const td_dtype type, panel *p, int group, const x_tile *
             UNROLL for (int r = 0; r < ROWS; r++) {
                 F dx = f_set(x->q8k[r][b].d);
                 low[r][h] = i_zero();
-                UNROLL for (int j = 0; j < PAIRS; j++) low[r][h] = i_add(low[r][h], i_madd(s[h].pair[j], i_set(type == TD_Q6_K ? four_at(x->q8k[r][b].sums + 2 * j) : x->sums[b][r][j])));
+                UNROLL for (int j = 0; j < PAIRS; j++) low[r][h] = add_pairs(low[r][h], s[h].pair[j], i_set(type == TD_Q6_K ? four_at(x->q8k[r][b].sums + 2 * j) : x->sums[b][r][j]));
                 if (type == TD_Q6_K) acc[r][h] = i_sub(acc[r][h], i_shl(low[r][h], 5));
                 total[r][h] = f_fma(f_of_i(acc[r][h]), f_mul(s[h].d, dx), total[r][h]);
                 if (type != TD_Q6_K) total[r][h] = f_fnma(f_of_i(low[r][h]), f_mul(s[h].dmin, dx), total[r][h]);
@@ -215,30 +225,50 @@ INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, const bool 
         I w[8];
         q8_columns(type, packed, rows, at, w);
         F d = halves_at(packed, rows, distance, at);
+        I acc[DIRECT_ROWS];
         UNROLL for (int r = 0; r < ROWS; r++) {
-            I offset = i_set(x[r][b].offset);
-            if (type == TD_Q8_0) offset = VNNI ? i_shl(offset, 4) : i_zero();
-            total[r] = f_fma(f_of_i(dot32(type, w, x[r][b].q, offset)), f_mul(d, f_set(x[r][b].d)), total[r]);
+            acc[r] = i_set(x[r][b].offset);
+            if (type == TD_Q8_0) acc[r] = VNNI ? i_shl(acc[r], 4) : i_zero();
         }
+        if (VNNI) { /* column by column, so that products next to each other do not wait for one another */
+            UNROLL for (int j = 0; j < 8; j++) {
+                const int column = type == TD_Q4_0 ? j / 2 + j % 2 * 4 : j;
+                UNROLL for (int r = 0; r < ROWS; r++) {
+                    acc[r] = DPBUSD(acc[r], w[column], i_set(four_at(x[r][b].q + 4 * column)));
+                    KEEP(acc[r]);
+                }
+            }
+        } else {
+            UNROLL for (int r = 0; r < ROWS; r++) acc[r] = dot32(type, w, x[r][b].q, acc[r]);
+        }
+        UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_fma(f_of_i(acc[r]), f_mul(d, f_set(x[r][b].d)), total[r]);
     }
     UNROLL for (int r = 0; r < ROWS; r++)
         if (first_row + r < job->rows) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
 }
 
-/* acc + scaled dots of one sub-block. */
-INLINE I sub_block(const td_dtype type, const I w[8], const int8_t *q, const super_scales *s, int sub, I acc)
+/* acc + scaled dots of sub-block `sub` of every row. With VNNI column by column, so that products next to each other do not wait for one another. */
+INLINE void sub_block(const td_dtype type, const I w[8], const td_q8k *const *x, int64_t b, const super_scales *s, int sub, const int ROWS, I acc[DIRECT_ROWS_K])
 {
     const int SPAN = span_of(type);
     UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
-        I dot = VNNI ? i_zero() : i_maddubs(w[begin], i_set(four_at(q + 4 * begin)));
-        UNROLL for (int j = begin + !VNNI; j < begin + SPAN; j++) {
-            I v = i_set(four_at(q + 4 * j));
-            if (VNNI) dot = DPBUSD(dot, w[j], v);
-            else dot = i_add16(dot, i_maddubs(w[j], v));
+        I dot[DIRECT_ROWS_K];
+        if (VNNI) {
+            UNROLL for (int j = begin; j < begin + SPAN; j++) {
+                UNROLL for (int r = 0; r < ROWS; r++) {
+                    dot[r] = DPBUSD(j == begin ? i_zero() : dot[r], w[j], i_set(four_at(x[r][b].q + 32 * sub + 4 * j)));
+                    KEEP(dot[r]);
+                }
+            }
+        } else {
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                const int8_t *q = x[r][b].q + 32 * sub;
+                dot[r] = i_maddubs(w[begin], i_set(four_at(q + 4 * begin)));
+                UNROLL for (int j = begin + 1; j < begin + SPAN; j++) dot[r] = i_add16(dot[r], i_maddubs(w[j], i_set(four_at(q + 4 * j))));
+            }
         }
-        acc = i_add(acc, scaled(dot, scale_at(type, s, sub, begin)));
+        UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_add(acc[r], scaled(dot[r], scale_at(type, s, sub, begin)));
     }
-    return acc;
 }
 
 INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int first_row, fetch *next, const int ROWS)
@@ -261,7 +291,8 @@ INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, const b
         UNROLL for (int g = 0; g < 4; g++) {
             int a = first_of_pair(type, g), c = second_of_pair(type, g);
             pair_columns(type, packed, rows, at, g, first, second);
-            UNROLL for (int r = 0; r < ROWS; r++) acc[r] = sub_block(type, second, x[r][b].q + 32 * c, &s, c, sub_block(type, first, x[r][b].q + 32 * a, &s, a, acc[r]));
+            sub_block(type, first, x, b, &s, a, ROWS, acc);
+            sub_block(type, second, x, b, &s, c, ROWS, acc);
         }
         UNROLL for (int r = 0; r < ROWS; r++) {
             F dx = f_set(x[r][b].d);
@@ -269,7 +300,7 @@ INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, const b
             __m128i sums = _mm_hadd_epi16(_mm_loadu_si128((const void *)x[r][b].sums), _mm_loadu_si128((const void *)(x[r][b].sums + 8)));
             int32_t pairs[4];
             _mm_storeu_si128((void *)pairs, sums);
-            UNROLL for (int j = 0; j < PAIRS; j++) low = i_add(low, i_madd(s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j])));
+            UNROLL for (int j = 0; j < PAIRS; j++) low = add_pairs(low, s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j]));
             if (type == TD_Q6_K) acc[r] = i_sub(acc[r], i_shl(low, 5));
             total[r] = f_fma(f_of_i(acc[r]), f_mul(s.d, dx), total[r]);
             if (type != TD_Q6_K) total[r] = f_fnma(f_of_i(low), f_mul(s.dmin, dx), total[r]);
@@ -336,15 +367,17 @@ typedef struct {
     tile_fn *tile[TILE_ROWS + 1];
 } functions;
 
-/* All rows in equal passes; the weights of a second pass are still near. */
+/* All rows in passes that some function has the size of (FEW, MORE); the weights of a second pass are still near. */
 static void direct_rows(const td_matmul_job *job, const td_dtype type, const functions *f)
 {
-    bool q8 = td_act_kind_of(type) == TD_ACT_Q8, packed = job->w->packed;
-    int most = q8 ? DIRECT_ROWS : DIRECT_ROWS_K, passes = (job->rows + most - 1) / most, each = (job->rows + passes - 1) / passes;
+    const bool q8 = td_act_kind_of(type) == TD_ACT_Q8, packed = job->w->packed;
+    const int most = q8 ? DIRECT_ROWS : DIRECT_ROWS_K, middle = most == 12 ? 8 : most == 8 ? 6 : 4;
     int64_t blocks = job->w->shape[1] / (q8 ? TD_Q_BLOCK : TD_QK_BLOCK);
+    int passes[PASSES_MAX], count = 0;
+    for (int left = job->rows; left > 0; left -= passes[count++]) passes[count] = left > 2 * middle ? most : left > most ? middle : left;
     for (int64_t out = job->out_begin; out < job->out_end; out += WIDTH) {
-        fetch next = fetch_next(job, type, packed, out, blocks * passes);
-        for (int r = 0; r < job->rows; r += each) f->direct[packed][TD_MIN(each, job->rows - r)](job, out, r, &next);
+        fetch next = fetch_next(job, type, packed, out, blocks * count);
+        for (int i = 0, r = 0; i < count; r += passes[i++]) f->direct[packed][passes[i]](job, out, r, &next);
     }
 }
 
@@ -389,18 +422,27 @@ static void product(const td_matmul_job *job, const td_dtype type, const functio
 #define UP_TO_FEW(f) NULL, f##_1, f##_2, f##_3, f##_4, f##_6, f##_6
 #if defined(__AVX512F__)
 #define MORE(name, type) DIRECT(name, type, q8, 8) DIRECT(name, type, q8, 12)
+#if defined(__AVX512VNNI__)
+#define MORE_K(name, type) DIRECT(name, type, kquant, 8)
+#define UP_TO_MORE_K(f) UP_TO_FEW(f), f##_8, f##_8
+#else
+#define MORE_K(name, type)
+#define UP_TO_MORE_K(f) UP_TO_FEW(f)
+#endif
 #define UP_TO_MORE(f) UP_TO_FEW(f), f##_8, f##_8, f##_12, f##_12, f##_12, f##_12
 #define ALL_TILES(name, type) TILE(name, type, 1) TILE(name, type, 2) TILE(name, type, 3) TILE(name, type, 4) TILE(name, type, 5) TILE(name, type, 6)
 #define TILES(f) NULL, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6
 #else
 #define MORE(name, type)
+#define MORE_K(name, type)
 #define UP_TO_MORE(f) UP_TO_FEW(f)
+#define UP_TO_MORE_K(f) UP_TO_FEW(f)
 #define ALL_TILES(name, type) TILE(name, type, 1) TILE(name, type, 2) TILE(name, type, 3)
 #define TILES(f) NULL, f##_1, f##_2, f##_3
 #endif
 
 #define Q8_TYPE(name, type) FEW(name, type, q8) MORE(name, type) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_MORE)
-#define KQUANT_TYPE(name, type) FEW(name, type, kquant) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_FEW)
+#define KQUANT_TYPE(name, type) FEW(name, type, kquant) MORE_K(name, type) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_MORE_K)
 Q8_TYPE(q8_0, TD_Q8_0)
 Q8_TYPE(q4_0, TD_Q4_0)
 KQUANT_TYPE(q4_k, TD_Q4_K)
