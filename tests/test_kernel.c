@@ -348,6 +348,18 @@ static void rows_are_right(void **state)
         assert_int_equal(tables[t]->argmax(nothing, 2), 0);
         assert_int_equal(tables[t]->argmax(low, 3), 1);
     }
+    enum { LONG = 20011 }; /* as a vocabulary: the largest one stands twice, whole stretches are no numbers */
+    float *x = malloc(LONG * sizeof *x);
+    for (int round = 0; round < 40; round++) {
+        td_random r = {.seed = seed * 977 + (uint64_t)round};
+        int64_t first = td_random_between(&r, 0, LONG - 1), second = td_random_between(&r, 0, LONG - 1), quiet = td_random_between(&r, 0, LONG - 1);
+        for (int i = 0; i < LONG; i++) x[i] = round % 4 == 3 ? -INFINITY : (float)(td_random_next_unit(&r) - 0.5);
+        for (int64_t i = 0; i < quiet; i++) x[i] = round % 2 ? NAN : -INFINITY;
+        if (round % 4 != 3) x[first] = x[second] = 7;
+        int64_t expected = round % 4 != 3 ? TD_MIN(first, second) : quiet;
+        for (int t = 0; t < table_count; t++) assert_int_equal(tables[t]->argmax(x, LONG), expected);
+    }
+    free(x);
 }
 
 /* ---- attention --------------------------------------------------------------------------------------------------------------------------- */

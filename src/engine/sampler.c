@@ -13,7 +13,9 @@ enum { PENALTY_WINDOW_DEFAULT = 64 };
 
 static void bias_and_clean(const td_request_options *o, float *logits, int vocab)
 {
-    for (int i = 0; i < vocab; i++)
+    int odd = 0; /* hardly ever is one of them no number: then nothing is written */
+    for (int i = 0; i < vocab; i++) odd |= logits[i] != logits[i];
+    for (int i = 0; odd && i < vocab; i++)
         if (logits[i] != logits[i]) logits[i] = -INFINITY;
     for (size_t i = 0; i < o->logit_bias_count; i++) logits[o->logit_bias[i].token] += o->logit_bias[i].bias;
 }

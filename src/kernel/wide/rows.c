@@ -171,11 +171,17 @@ void WIDE(rope)(float *x, const float *cos, const float *sin, int n_rot, bool ne
 
 int64_t WIDE(argmax)(const float *x, int64_t n)
 {
-    F most = f_set(-INFINITY);
-    int64_t i = 0, best = 0;
-    for (; i + WIDTH <= n; i += WIDTH) most = f_max(f_load(x + i), most);
-    float max = f_max_lane(most);
-    for (; i < n; i++) max = x[i] > max ? x[i] : max;
+    enum { PART = 4096 };
+    float max = -INFINITY;
+    int64_t best = 0; /* where the first part with the maximum begins */
+    for (int64_t begin = 0; begin < n; begin += PART) {
+        F most = f_set(-INFINITY);
+        int64_t i = begin, end = TD_MIN(begin + PART, n);
+        for (; i + WIDTH <= end; i += WIDTH) most = f_max(f_load(x + i), most);
+        float own = f_max_lane(most);
+        for (; i < end; i++) own = x[i] > own ? x[i] : own;
+        if (own > max) max = own, best = begin;
+    }
     while (best < n && !(x[best] == max)) best++; /* -infinity throughout, NaN aside: the first that is no NaN */
     return best < n ? best : 0;
 }
