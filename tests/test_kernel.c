@@ -351,9 +351,9 @@ static void rows_are_right(void **state)
     enum { LONG = 20011 }; /* as a vocabulary: the largest one stands twice, whole stretches are no numbers */
     float *x = malloc(LONG * sizeof *x);
     for (int round = 0; round < 40; round++) {
-        td_random r = {.seed = seed * 977 + (uint64_t)round};
-        int64_t first = td_random_between(&r, 0, LONG - 1), second = td_random_between(&r, 0, LONG - 1), quiet = td_random_between(&r, 0, LONG - 1);
-        for (int i = 0; i < LONG; i++) x[i] = round % 4 == 3 ? -INFINITY : (float)(td_random_next_unit(&r) - 0.5);
+        td_random draw = {.seed = seed * 977 + (uint64_t)round};
+        int64_t first = td_random_between(&draw, 0, LONG - 1), second = td_random_between(&draw, 0, LONG - 1), quiet = td_random_between(&draw, 0, LONG - 1);
+        for (int i = 0; i < LONG; i++) x[i] = round % 4 == 3 ? -INFINITY : (float)(td_random_next_unit(&draw) - 0.5);
         for (int64_t i = 0; i < quiet; i++) x[i] = round % 2 ? NAN : -INFINITY;
         if (round % 4 != 3) x[first] = x[second] = 7;
         int64_t expected = round % 4 != 3 ? TD_MIN(first, second) : quiet;
