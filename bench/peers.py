@@ -80,7 +80,7 @@ class Tandem:
 
     def command(self, group, model, threads, _):
         if "units" in group:
-            return [self.program, "run", model, "-t", str(threads), "--context", "64", "-n", str(group["tokens"]), "-p", " ".join("abcdefgh"[:group["prefill"]])]
+            return [self.program, "run", model, "-t", str(threads), "--context", "64", "-n", str(group["tokens"]), "-p", "abcdefgh"[:group["prefill"]]]
         return [self.program, "bench", model, "-t", str(threads), "--json", "-r", "1", "--prefill", str(group["prefill"] or 1), "--batch", ",".join(map(str, group["batches"])),
                 "--context", str(group["context"]), "--tokens", str(group["tokens"])]
 

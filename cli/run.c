@@ -11,7 +11,7 @@
 #include "options.h"
 #include "verbs.h"
 
-enum { PROMPT_BYTES_MAX = 64 << 20, STOPS_MAX = 16 };
+enum { PROMPT_BYTES_MAX = 64 << 20, STOPS_MAX = 16, MEASURABLE_MS = 200 };
 
 typedef struct {
     const char *prompt, *prompt_file, *stop;
@@ -40,19 +40,21 @@ static void report(const settings *s, const td_model *model, td_engine *engine, 
     int64_t decoded = end->generated_tokens > 0 ? end->generated_tokens - 1 : 0; /* the first token came with the prompt */
     double rate = end->decode_ms > 0 ? (double)decoded / end->decode_ms * 1e3 : 0;
     double prompt_rate = end->prompt_ms > 0 ? (double)(end->prompt_tokens - end->cached_tokens) / end->prompt_ms * 1e3 : 0;
-    td_bandwidth limit = {0};
-    td_measure_bandwidth(engine, &limit);
-    double reached = rate * (double)info->active_bytes * 1e-9;
+    char reached[160] = "", machine[32] = "null";
+    td_bandwidth limit;
+    if (end->decode_ms >= MEASURABLE_MS && td_measure_bandwidth(engine, &limit) == TD_OK) { /* a shorter run has no rate worth the time and memory of this */
+        snprintf(machine, sizeof machine, "%.3f", limit.read_gbs);
+        snprintf(reached, sizeof reached, "; weights read at %.2f of %.2f GB/s (%s)", rate * (double)info->active_bytes * 1e-9, limit.read_gbs, limit.from_cache ? "caches: the model fits" : "memory");
+    }
     if (s->json) {
         fprintf(stderr, "{\"prompt_tokens\":%lld,\"cached_tokens\":%lld,\"generated_tokens\":%lld,\"prompt_tokens_per_s\":%.3f,\"decode_tokens_per_s\":%.3f,\"weight_gb_per_s\":%.3f,"
-                "\"machine_gb_per_s\":%.3f,\"memory_bytes\":%llu,\"load_s\":%.3f,\"threads\":%d,\"isa\":\"%s\"}\n",
-                (long long)end->prompt_tokens, (long long)end->cached_tokens, (long long)end->generated_tokens, prompt_rate, rate, reached, limit.read_gbs, peak_memory(), s->load_seconds,
-                stats.threads, stats.isa);
+                "\"machine_gb_per_s\":%s,\"memory_bytes\":%llu,\"load_s\":%.3f,\"threads\":%d,\"isa\":\"%s\"}\n",
+                (long long)end->prompt_tokens, (long long)end->cached_tokens, (long long)end->generated_tokens, prompt_rate, rate, rate * (double)info->active_bytes * 1e-9, machine, peak_memory(),
+                s->load_seconds, stats.threads, stats.isa);
         return;
     }
-    fprintf(stderr, "\n%s: prompt %lld tokens at %.1f/s, generated %lld at %.1f/s; weights read at %.2f of %.2f GB/s (%s); memory %.0f MB; loaded in %.2f s; %d thread%s, %s\n", info->name,
-            (long long)end->prompt_tokens, prompt_rate, (long long)end->generated_tokens, rate, reached, limit.read_gbs, limit.from_cache ? "caches: the model fits" : "memory",
-            (double)peak_memory() * 1e-6, s->load_seconds, stats.threads, stats.threads == 1 ? "" : "s", stats.isa);
+    fprintf(stderr, "\n%s: prompt %lld tokens at %.1f/s, generated %lld at %.1f/s%s; memory %.0f MB; loaded in %.2f s; %d thread%s, %s\n", info->name, (long long)end->prompt_tokens, prompt_rate,
+            (long long)end->generated_tokens, rate, reached, (double)peak_memory() * 1e-6, s->load_seconds, stats.threads, stats.threads == 1 ? "" : "s", stats.isa);
 }
 
 static int generate(settings *s, const td_model *model, td_engine *engine)
