@@ -27,7 +27,7 @@ struct td_kv {
     td_dtype type;
     int pages, held, evictable;
     size_t k_row, v_row, head_bytes, bytes;
-    uint8_t *memory;          /* [layer][page][head]{K rows, V rows} */
+    uint8_t *memory;          /* [page][layer][head]{K rows, V rows}: a short context touches few huge pages */
     page_info *info;          /* [pages + 2]; the last two are the heads of the free list and of the LRU list */
     int32_t *buckets;         /* [bucket_count], -1: empty */
     uint32_t bucket_mask;
@@ -109,7 +109,7 @@ size_t td_kv_v_row_bytes(const td_kv *kv) { return kv->v_row ? kv->v_row : kv->k
 
 void *td_kv_k(const td_kv *kv, int layer, int32_t page, int head)
 {
-    return kv->memory + (((size_t)layer * (size_t)kv->pages + (size_t)page) * (size_t)kv->config->kv_heads + (size_t)head) * kv->head_bytes;
+    return kv->memory + (((size_t)page * (size_t)kv->config->layers + (size_t)layer) * (size_t)kv->config->kv_heads + (size_t)head) * kv->head_bytes;
 }
 
 void *td_kv_v(const td_kv *kv, int layer, int32_t page, int head)

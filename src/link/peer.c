@@ -291,7 +291,7 @@ void td_peer_tend(td_crew *crew, int index, int64_t now, int64_t *wake)
         else *wake = TD_MIN(*wake, peer->retry_at);
         break;
     case TD_PEER_GREETING:
-        if (now - peer->since > TD_HANDSHAKE_TIME) td_peer_lose(crew, index, true, "it did not answer the greeting");
+        if (now - peer->since > TD_HANDSHAKE_TIME) td_peer_lose(crew, index, true, peer->session.state == TD_SESSION_OPEN ? "it has the secret, but says nothing as workers do: is this an attention side's control address?" : "it did not answer the greeting");
         else *wake = TD_MIN(*wake, peer->since + TD_HANDSHAKE_TIME + 1);
         break;
     case TD_PEER_READY:
