@@ -272,7 +272,9 @@ static void per_head(td_attention *a, td_task fn, const td_tensor *weights)
 
 /* ---- the layer ----------------------------------------------------------------------------------------------------------------------- */
 
-/* q_a and its norm where the family has them, k and v, all from the normalised rows in one pass. */
+/* q_a and its norm where the family has them, k and v, all from the normalised rows in one pass; q too where it comes from the same rows and there is room for all of them. */
+static bool q_with_k(const td_attention *a, int rows) { return !a->model->config.q_rank && rows <= a->q_rows; }
+
 static void project(td_attention *a, int rows)
 {
     const td_config *c = &a->model->config;
@@ -282,6 +284,7 @@ static void project(td_attention *a, int rows)
     int64_t start = td_now_ns();
     double bytes = 0, flops = 0;
     td_rows_set(&a->rows, a->h, rows, c->d_model);
+    if (q_with_k(a, rows)) list[count++] = (td_linear){.w = &w->q, .x = &a->rows, .y = a->q, .y_stride = w->q.shape[0], .bias = w->q_bias};
     if (c->q_rank) list[count++] = (td_linear){.w = &w->q_a, .x = &a->rows, .y = a->qa, .y_stride = c->q_rank};
     list[count++] = (td_linear){.w = &w->k, .x = &a->rows, .y = a->kv_rows, .y_stride = w->k.shape[0], .bias = w->k_bias};
     if (w->v.dims) list[count++] = (td_linear){.w = &w->v, .x = &a->rows, .y = a->v_rows, .y_stride = w->v.shape[0], .bias = w->v_bias};
@@ -308,7 +311,7 @@ void td_attention_layer(td_attention *a, int layer, const td_batch *batch, float
     for (a->first = 0; a->first < batch->rows; a->first += a->count) {
         a->count = TD_MIN(a->q_rows, batch->rows - a->first);
         const float *from = c->q_rank ? a->qa + (int64_t)a->first * c->q_rank : a->h + (int64_t)a->first * c->d_model;
-        product(a, TD_WORK_PROJECTIONS, &w->q, from, a->count, a->q, w->q_bias);
+        if (!q_with_k(a, batch->rows)) product(a, TD_WORK_PROJECTIONS, &w->q, from, a->count, a->q, w->q_bias);
         for_rows(a, a->count, query_task);
         if (mla) per_head(a, absorb_task, w->k_b);
         int64_t start = td_now_ns();
