@@ -72,16 +72,16 @@ def watched(command, env=None):
 class Tandem:
     name, env, choices = "tandem", None, []
 
-    def __init__(self, program):
-        self.program = program
+    def __init__(self, program, isa):
+        self.program, self.isa = program, ["--isa", isa] if isa else []
 
     def version(self):
         return run([self.program, "--version"]).stdout.strip()
 
     def command(self, group, model, threads, _):
         if "units" in group:
-            return [self.program, "run", model, "-t", str(threads), "--context", "64", "-n", str(group["tokens"]), "-p", "abcdefgh"[:group["prefill"]]]
-        return [self.program, "bench", model, "-t", str(threads), "--json", "-r", "1", "--prefill", str(group["prefill"] or 1), "--batch", ",".join(map(str, group["batches"])),
+            return [self.program, "run", model, *self.isa, "-t", str(threads), "--context", "64", "-n", str(group["tokens"]), "-p", "abcdefgh"[:group["prefill"]]]
+        return [self.program, "bench", model, *self.isa, "-t", str(threads), "--json", "-r", "1", "--prefill", str(group["prefill"] or 1), "--batch", ",".join(map(str, group["batches"])),
                 "--context", str(group["context"]), "--tokens", str(group["tokens"])]
 
     def figures(self, group, done):
@@ -231,6 +231,7 @@ def main():
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("models", nargs="*")
     cli.add_argument("--tandem", default="build/tandem")
+    cli.add_argument("--isa", help="Tandem's kernels, where the peers were built for less than this machine has (avx2)")
     cli.add_argument("--llama", help="folder with llama.cpp's llama-bench and llama-batched-bench")
     cli.add_argument("--ik", help="the same of ik_llama.cpp")
     cli.add_argument("--threads", type=int, default=os.cpu_count())
@@ -242,7 +243,7 @@ def main():
     cli.add_argument("--out", default="build/peers")
     args = cli.parse_args()
     args.models = [os.path.abspath(m) for m in args.models]
-    engines = [Tandem(os.path.abspath(args.tandem))]
+    engines = [Tandem(os.path.abspath(args.tandem), args.isa)]
     if args.llama:
         # llama-bench has no option against repacking; tensors placed in the plain buffer of the CPU are not repacked
         engines.append(Peer("llama.cpp", os.path.abspath(args.llama), {"llama-bench": {"on": [], "off": ["-ot", ".*=CPU"]}, "llama-batched-bench": {"on": ["--repack"], "off": ["--no-repack"]}}))

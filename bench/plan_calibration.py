@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """This machine, calibrated, then predicted where it was not measured: the table of docs/planning.md.
 
-usage: plan_calibration.py [calibrate] [colocated] [afd] [report]      (default: all four; each of the first three takes two to three minutes and wants the machine for itself)
+usage: plan_calibration.py [calibrate] [colocated] [afd] [again] [report]      (default: all five; each of the first four takes two to three minutes and wants the machine for itself)
 
 calibrate   tandem plan --calibrate: other models, batches and contexts than those below
 colocated   tandem bench --predict with synthetic models of other families and widths, 1 and 2 threads
 afd         the same with a worker beside (1A1F, one micro-batch), without delay and with 300 us one way on the link (tests/afd/shape.h)
+again       colocated once more: how far this machine agrees with itself, which no prediction can beat
 report      every row, the errors, how many lie inside the error bar, and whether the configuration predicted best is the best measured
 
 What is measured stays in build/plan-bench. Exit status 1 when the mean absolute error of tokens/s is above 7 %, one is above 20 %, or a configuration predicted best is more than 5 % slower
@@ -57,8 +58,12 @@ def calibrate():
     print(call(TANDEM, "plan", "--calibrate", FIT))
 
 
-def colocated():
-    keep("colocated", [dict(bench(*point, threads), deployment="colocated", link_us=0) for point in POINTS for threads in (1, 2)])
+def colocated(part="colocated"):
+    keep(part, [dict(bench(*point, threads), deployment="colocated", link_us=0) for point in POINTS for threads in (1, 2)])
+
+
+def again():
+    colocated("again")
 
 
 def afd():
@@ -99,12 +104,16 @@ def report():
     ranking = max(1 - max(pair)[1] / max(m for _, m in pair) for pair in groups.values())
     print(f"\n{len(errors)} configurations not in the fit: mean absolute error {100 * mean:.1f} % (aim 7), worst {100 * worst:.1f} % (aim 20), {inside} inside the error bar; "
           f"the first by prediction is at most {100 * ranking:.1f} % slower than the best measured (aim 5)")
+    if (KEPT / "again.json").exists():
+        first, second = (json.loads((KEPT / f"{part}.json").read_text()) for part in ("colocated", "again"))
+        apart = [abs(b["tokens_per_s"] / a["tokens_per_s"] - 1) for a, b in zip(first, second)]
+        print(f"the {len(apart)} colocated ones measured twice, minutes apart: they differ by {100 * sum(apart) / len(apart):.1f} % on average, {100 * max(apart):.1f} % at most")
     return 0 if mean <= 0.07 and worst <= 0.20 and ranking <= 0.05 else 1
 
 
 def main():
-    parts = sys.argv[1:] or ["calibrate", "colocated", "afd", "report"]
-    known = {"calibrate": calibrate, "colocated": colocated, "afd": afd, "report": report}
+    parts = sys.argv[1:] or ["calibrate", "colocated", "afd", "again", "report"]
+    known = {"calibrate": calibrate, "colocated": colocated, "afd": afd, "again": again, "report": report}
     if any(p not in known for p in parts):
         sys.exit(__doc__)
     KEPT.mkdir(exist_ok=True)

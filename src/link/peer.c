@@ -94,9 +94,7 @@ static void start_connecting(td_crew *crew, int index)
         td_peer_lose(crew, index, false, td_error());
         return;
     }
-    bool refused = peer->state == TD_PEER_REFUSED;
-    td_peer_set(crew, peer, TD_PEER_GREETING);
-    if (!refused) peer->why[0] = 0;
+    td_peer_set(crew, peer, TD_PEER_GREETING); /* why it was away or refused stays said until its hello */
     size_t bytes = td_session_greet(&peer->session, crew->options.encrypt, greeting);
     if (!td_crew_send_plain(crew, peer->conn, greeting, bytes)) td_peer_lose(crew, index, true, "no buffer for a greeting");
 }

@@ -221,6 +221,24 @@ def all_workers_are_replaced_while_requests_run():
         return f"{result['done']} requests over 4 replacements"
 
 
+def an_address_that_is_no_worker_is_explained():
+    """Its own control address: it knows the secret, but never says what workers say. The reason stays to be read while it is tried again."""
+    with Room() as room:
+        workers = [room.worker()]
+        streams = room.streams(workers, count=4)
+        added = room.workers_verb(streams.control, "--add", streams.control)
+        require(added.returncode == 0, added.stderr)
+        until, entry = time.time() + 12, {}
+        while time.time() < until and "control address" not in entry.get("why", ""):
+            state = json.loads(room.workers_verb(streams.control, "--json").stdout)
+            entry = next(w for w in state["workers"] if w["address"] == streams.control)
+            time.sleep(0.2)
+        require("control address" in entry["why"] and entry["state"] != "ready", f"not explained: {entry}")
+        result = streams.finish()
+        require(result["workers"]["workers_lost"] == 0, "the address counts as a lost worker")
+        return f"{result['done']} requests meanwhile; {entry['state']}: {entry['why']}"
+
+
 def a_slow_worker_is_named_and_its_work_doubled():
     """One of two workers is stopped for 90 of every 100 ms."""
     with Room() as room:
@@ -288,5 +306,5 @@ def users_of_one_host_work_together():
 
 if __name__ == "__main__":
     main([users_of_one_host_work_together, workers_are_reached_by_name, a_hung_worker_is_given_up_and_taken_back, with_a_replica_the_gap_is_short, the_fallback_takes_over, requests_wait_for_a_worker_that_comes_back, without_anyone_requests_end_with_a_sentence, refusals_name_both_sides,
-          a_worker_restarted_with_another_model_is_refused_while_requests_run, garbage_costs_nothing, a_worker_leaves_in_peace, all_workers_are_replaced_while_requests_run,
+          a_worker_restarted_with_another_model_is_refused_while_requests_run, garbage_costs_nothing, a_worker_leaves_in_peace, all_workers_are_replaced_while_requests_run, an_address_that_is_no_worker_is_explained,
           a_slow_worker_is_named_and_its_work_doubled, a_port_in_use_is_a_sentence])
