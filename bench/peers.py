@@ -31,7 +31,7 @@ GROUPS = {
     "16K": {"cases": ["decode, 1 stream, 16K context"], "prefill": 0, "tokens": 16, "batches": [1], "context": 16384},
     "start": {"cases": ["start-up to first token, 8 prompt tokens", "memory beside the mapped file"], "units": ["s", "MB"], "prefill": 8, "tokens": 1, "batches": [1], "context": 0},
 }
-RATES = ["tokens/s"] * 3  # what a group without units counts: more is better; of units, less is
+RATE = "tokens/s"  # what the cases of a group without units are in: more is better; of seconds and memory, less is
 
 
 def busy_share(seconds=0.3):
@@ -45,13 +45,21 @@ def busy_share(seconds=0.3):
     return 1 - (idle2 - idle) / max(1, total2 - total)
 
 
+def units_of(group):
+    return group.get("units", [RATE] * len(group["cases"]))
+
+
+def times_better(unit, own, other):
+    return own / other if unit == RATE else other / own
+
+
 def run(command, env=None, timeout=1200):
     """In a folder of its own: some programs leave logs where they are started."""
     with tempfile.TemporaryDirectory() as folder:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}, cwd=folder)
 
 
-def watched(command, env=None):
+def watched(command, env=None, timeout=1200):
     """A whole process from its start to its end: (what run() returns, seconds, MB of memory that is no file's page, at most)."""
     most = 0
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -63,6 +71,10 @@ def watched(command, env=None):
                 most = max(most, sum(int(status.get(k, "0").split()[0]) for k in ("RssAnon", "RssShmem")))
             except OSError:
                 pass
+            if time.perf_counter() - begun > timeout:
+                process.kill()
+                process.wait()
+                raise subprocess.TimeoutExpired(command, timeout)
             time.sleep(0.002)
         seconds = time.perf_counter() - begun
         out.seek(0), err.seek(0)
@@ -143,7 +155,7 @@ def once(args, engine, group, title, model, setting, log):
             done, *figures = watched(command, engine.env)
             detail = None
             if done.returncode:
-                raise ValueError("no end")
+                raise ValueError("it failed")
         else:
             done = run(command, engine.env)
             figures, detail = engine.figures(group, done)
@@ -153,7 +165,7 @@ def once(args, engine, group, title, model, setting, log):
     except (ValueError, KeyError, IndexError, StopIteration, TypeError) as fault:
         entry["failed"] = f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [fault])[-1]}"[:300]
         return None
-    entry.update(figures=figures, units=group.get("units", RATES)[:len(figures)], detail=detail, seconds=round(time.time() - begun, 1))
+    entry.update(figures=figures, units=units_of(group), detail=detail, seconds=round(time.time() - begun, 1))
     return figures
 
 
@@ -171,8 +183,8 @@ def measure(args, engines, title, model, log):
                 if key not in known:
                     known[key] = once(args, engine, group, title, model, setting, log) or []
             good = {v: known[tuple({**settings[engine.name], choice: v}.values())] for v in values}
-            better = -1 if "units" in group else 1
-            settings[engine.name] = {**settings[engine.name], choice: max(values, key=lambda v: statistics.geometric_mean(good[v]) ** better if good[v] else 0)}
+            unit = units_of(group)[0]
+            settings[engine.name] = {**settings[engine.name], choice: max(values, key=lambda v: times_better(unit, statistics.geometric_mean(good[v]), 1) if good[v] else 0)}
     turn = engines[1:2] + engines[:1] + engines[2:]  # tandem between its peers
     for number in range(args.runs):
         for engine in turn if number % 2 == 0 else turn[::-1]:
@@ -216,7 +228,7 @@ def write(args, engines, rows, log):
             f.write(f"- {e.name}: {e.version()}\n")
         f.write("\n| model | case | " + " | ".join(names) + " | " + " | ".join("over " + n for n in names[1:]) + " | settings of the peers |\n" + "|---" * (2 + len(names) * 2) + "|\n")
         for r in rows:
-            unit = r.get("unit", RATES[0])
+            unit = r.get("unit", RATE)
             rates = [f"{r['rates'][n]:.{2 if unit == 's' else 1}f} {unit}" if r["rates"][n] else "failed" for n in names]
             ratios = [f"{r['ratio'][n]:.2f}" if r["ratio"][n] else "-" for n in names[1:]]
             told = "; ".join(" ".join(f"{k} {v}" for k, v in r["settings"][n].items()) for n in names[1:])
@@ -265,12 +277,11 @@ def main():
     for model in args.models:
         for title in args.groups.split(","):
             found = measure(args, engines, title, model, log)
-            for i, case in enumerate(GROUPS[title]["cases"]):
+            for i, (case, unit) in enumerate(zip(GROUPS[title]["cases"], units_of(GROUPS[title]))):
                 each = {name: [f and f[i] for f in figures] for name, (figures, _) in found.items()}
                 rates = {name: median(values) for name, values in each.items()}
-                less = "units" in GROUPS[title]
-                ratio = {n: median([own and other and (other / own if less else own / other) for own, other in zip(each["tandem"], values)]) for n, values in each.items() if n != "tandem"}
-                rows.append({"model": os.path.basename(model).removesuffix(".gguf"), "case": case, "unit": GROUPS[title].get("units", RATES)[i], "rates": rates, "ratio": ratio, "settings": {n: s for n, (_, s) in found.items()}})
+                ratio = {n: median([own and other and times_better(unit, own, other) for own, other in zip(each["tandem"], values)]) for n, values in each.items() if n != "tandem"}
+                rows.append({"model": os.path.basename(model).removesuffix(".gguf"), "case": case, "unit": unit, "rates": rates, "ratio": ratio, "settings": {n: s for n, (_, s) in found.items()}})
                 print(rows[-1]["model"], case, {k: round(v, 2) if v else "failed" for k, v in rates.items()}, {k: round(v, 2) for k, v in ratio.items() if v}, flush=True)
             write(args, engines, rows, log)  # after every group: what was measured is not lost
 

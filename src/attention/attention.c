@@ -272,9 +272,10 @@ static void per_head(td_attention *a, td_task fn, const td_tensor *weights)
 
 /* ---- the layer ----------------------------------------------------------------------------------------------------------------------- */
 
-/* q_a and its norm where the family has them, k and v, all from the normalised rows in one pass; q too where it comes from the same rows and there is room for all of them. */
+/* Does q come from the same rows as k and v, and is there room for all of it at once? */
 static bool q_with_k(const td_attention *a, int rows) { return !a->model->config.q_rank && rows <= a->q_rows; }
 
+/* q_a and its norm where the family has them, k and v, and q where it can: all from the normalised rows in one pass. */
 static void project(td_attention *a, int rows)
 {
     const td_config *c = &a->model->config;

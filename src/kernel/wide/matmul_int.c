@@ -11,20 +11,14 @@
  */
 #include "kernel/wide/unpack.h"
 
+/* acc + dots of four u8 with four s8 (only where VNNI is), and of two int16 with two int16. */
 #if defined(__AVX512VNNI__)
 #define DPBUSD(acc, u, s) _mm512_dpbusd_epi32(acc, u, s)
+#define ADD_PAIRS(acc, a, b) _mm512_dpwssd_epi32(acc, a, b)
 #else
 #define DPBUSD(acc, u, s) ((void)(u), (void)(s), (acc))
+#define ADD_PAIRS(acc, a, b) i_add(acc, i_madd(a, b))
 #endif
-/* acc + a's int16 pairs times b's. */
-INLINE I add_pairs(I acc, I a, I b)
-{
-#if defined(__AVX512VNNI__)
-    return _mm512_dpwssd_epi32(acc, a, b);
-#else
-    return i_add(acc, i_madd(a, b));
-#endif
-}
 
 #if defined(__AVX512F__)
 enum { TILE_ROWS = 6, DIRECT_ROWS = 12, DIRECT_ROWS_K = VNNI ? 8 : 6, PACKED_ROWS = VNNI ? 36 : 16, PACKED_ROWS_K = VNNI ? 16 : 8 };
@@ -168,7 +162,7 @@ INLINE void tile_kquant(const td_dtype type, panel *p, int group, const x_tile *
             UNROLL for (int r = 0; r < ROWS; r++) {
                 F dx = f_set(x->q8k[r][b].d);
                 low[r][h] = i_zero();
-                UNROLL for (int j = 0; j < PAIRS; j++) low[r][h] = add_pairs(low[r][h], s[h].pair[j], i_set(type == TD_Q6_K ? four_at(x->q8k[r][b].sums + 2 * j) : x->sums[b][r][j]));
+                UNROLL for (int j = 0; j < PAIRS; j++) low[r][h] = ADD_PAIRS(low[r][h], s[h].pair[j], i_set(type == TD_Q6_K ? four_at(x->q8k[r][b].sums + 2 * j) : x->sums[b][r][j]));
                 if (type == TD_Q6_K) acc[r][h] = i_sub(acc[r][h], i_shl(low[r][h], 5));
                 total[r][h] = f_fma(f_of_i(acc[r][h]), f_mul(s[h].d, dx), total[r][h]);
                 if (type != TD_Q6_K) total[r][h] = f_fnma(f_of_i(low[r][h]), f_mul(s[h].dmin, dx), total[r][h]);
@@ -178,23 +172,53 @@ INLINE void tile_kquant(const td_dtype type, panel *p, int group, const x_tile *
 
 /* ---- few rows: unpacked and used at once, without a panel -------------------------------------------------------------------------------- */
 
-/* start + dots of eight columns with 32 activations. Q8_0 without VNNI as int16. */
-INLINE I dot32(const td_dtype type, const I w[8], const int8_t *q, I start)
+/* With VNNI both functions go column by column, so that products next to each other do not wait for one another. */
+
+/* acc + dots of eight columns with 32 activations of every row. Q8_0 without VNNI as int16. */
+INLINE void dots32(const td_dtype type, const I w[8], const td_q8 *const *x, int64_t b, const int ROWS, I acc[DIRECT_ROWS])
 {
-    if (VNNI) {
-        UNROLL for (int j = 0; j < 8; j++) start = DPBUSD(start, w[j], i_set(four_at(q + 4 * j)));
-    } else if (type == TD_Q8_0) {
-        UNROLL for (int j = 0; j < 8; j++) {
-            I v = i_set(four_at(q + 4 * j));
-            start = i_add(start, i_madd(i_sar16(i_shl16(w[j], 8), 8), i_sar16(i_shl16(v, 8), 8)));
-            start = i_add(start, i_madd(i_sar16(w[j], 8), i_sar16(v, 8)));
+    UNROLL for (int j = 0; VNNI && j < 8; j++) {
+        const int column = type == TD_Q4_0 ? j / 2 + j % 2 * 4 : j; /* those that share bytes */
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            acc[r] = DPBUSD(acc[r], w[column], i_set(four_at(x[r][b].q + 4 * column)));
+            KEEP(acc[r]);
         }
-    } else {
+    }
+    UNROLL for (int r = 0; !VNNI && r < ROWS; r++) {
+        const int8_t *q = x[r][b].q;
+        if (type == TD_Q8_0) {
+            UNROLL for (int j = 0; j < 8; j++) {
+                I v = i_set(four_at(q + 4 * j));
+                acc[r] = i_add(acc[r], i_madd(i_sar16(i_shl16(w[j], 8), 8), i_sar16(i_shl16(v, 8), 8)));
+                acc[r] = i_add(acc[r], i_madd(i_sar16(w[j], 8), i_sar16(v, 8)));
+            }
+            continue;
+        }
         I sum = i_maddubs(w[0], i_set(four_at(q)));
         UNROLL for (int j = 1; j < 8; j++) sum = i_add16(sum, i_maddubs(w[j], i_set(four_at(q + 4 * j))));
-        start = i_add(start, i_madd(sum, i_set(0x10001)));
+        acc[r] = i_add(acc[r], i_madd(sum, i_set(0x10001)));
     }
-    return start;
+}
+
+/* acc + scaled dots of sub-block `sub` of every row. */
+INLINE void sub_block(const td_dtype type, const I w[8], const td_q8k *const *x, int64_t b, const super_scales *s, int sub, const int ROWS, I acc[DIRECT_ROWS_K])
+{
+    const int SPAN = span_of(type);
+    UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
+        I dot[DIRECT_ROWS_K];
+        UNROLL for (int j = begin; VNNI && j < begin + SPAN; j++) {
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                dot[r] = DPBUSD(j == begin ? i_zero() : dot[r], w[j], i_set(four_at(x[r][b].q + 32 * sub + 4 * j)));
+                KEEP(dot[r]);
+            }
+        }
+        UNROLL for (int r = 0; !VNNI && r < ROWS; r++) {
+            const int8_t *q = x[r][b].q + 32 * sub;
+            dot[r] = i_maddubs(w[begin], i_set(four_at(q + 4 * begin)));
+            UNROLL for (int j = begin + 1; j < begin + SPAN; j++) dot[r] = i_add16(dot[r], i_maddubs(w[j], i_set(four_at(q + 4 * j))));
+        }
+        UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_add(acc[r], scaled(dot[r], scale_at(type, s, sub, begin)));
+    }
 }
 
 /* WIDTH weight rows are read in turn, in pieces shorter than a cache line, which the hardware fetches too late: so the next WIDTH rows come into L2 meanwhile, in the order in
@@ -230,45 +254,11 @@ INLINE void direct_q8(const td_matmul_job *job, const td_dtype type, const bool 
             acc[r] = i_set(x[r][b].offset);
             if (type == TD_Q8_0) acc[r] = VNNI ? i_shl(acc[r], 4) : i_zero();
         }
-        if (VNNI) { /* column by column, so that products next to each other do not wait for one another */
-            UNROLL for (int j = 0; j < 8; j++) {
-                const int column = type == TD_Q4_0 ? j / 2 + j % 2 * 4 : j;
-                UNROLL for (int r = 0; r < ROWS; r++) {
-                    acc[r] = DPBUSD(acc[r], w[column], i_set(four_at(x[r][b].q + 4 * column)));
-                    KEEP(acc[r]);
-                }
-            }
-        } else {
-            UNROLL for (int r = 0; r < ROWS; r++) acc[r] = dot32(type, w, x[r][b].q, acc[r]);
-        }
+        dots32(type, w, x, b, ROWS, acc);
         UNROLL for (int r = 0; r < ROWS; r++) total[r] = f_fma(f_of_i(acc[r]), f_mul(d, f_set(x[r][b].d)), total[r]);
     }
     UNROLL for (int r = 0; r < ROWS; r++)
         if (first_row + r < job->rows) f_store_n(job->y + (first_row + r) * job->y_stride + out, total[r], job->out_end - out);
-}
-
-/* acc + scaled dots of sub-block `sub` of every row. With VNNI column by column, so that products next to each other do not wait for one another. */
-INLINE void sub_block(const td_dtype type, const I w[8], const td_q8k *const *x, int64_t b, const super_scales *s, int sub, const int ROWS, I acc[DIRECT_ROWS_K])
-{
-    const int SPAN = span_of(type);
-    UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
-        I dot[DIRECT_ROWS_K];
-        if (VNNI) {
-            UNROLL for (int j = begin; j < begin + SPAN; j++) {
-                UNROLL for (int r = 0; r < ROWS; r++) {
-                    dot[r] = DPBUSD(j == begin ? i_zero() : dot[r], w[j], i_set(four_at(x[r][b].q + 32 * sub + 4 * j)));
-                    KEEP(dot[r]);
-                }
-            }
-        } else {
-            UNROLL for (int r = 0; r < ROWS; r++) {
-                const int8_t *q = x[r][b].q + 32 * sub;
-                dot[r] = i_maddubs(w[begin], i_set(four_at(q + 4 * begin)));
-                UNROLL for (int j = begin + 1; j < begin + SPAN; j++) dot[r] = i_add16(dot[r], i_maddubs(w[j], i_set(four_at(q + 4 * j))));
-            }
-        }
-        UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_add(acc[r], scaled(dot[r], scale_at(type, s, sub, begin)));
-    }
 }
 
 INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, const bool packed, int64_t out, int first_row, fetch *next, const int ROWS)
@@ -300,7 +290,7 @@ INLINE void direct_kquant(const td_matmul_job *job, const td_dtype type, const b
             __m128i sums = _mm_hadd_epi16(_mm_loadu_si128((const void *)x[r][b].sums), _mm_loadu_si128((const void *)(x[r][b].sums + 8)));
             int32_t pairs[4];
             _mm_storeu_si128((void *)pairs, sums);
-            UNROLL for (int j = 0; j < PAIRS; j++) low = add_pairs(low, s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j]));
+            UNROLL for (int j = 0; j < PAIRS; j++) low = ADD_PAIRS(low, s.pair[j], i_set(type == TD_Q6_K ? four_at(x[r][b].sums + 2 * j) : pairs[j]));
             if (type == TD_Q6_K) acc[r] = i_sub(acc[r], i_shl(low, 5));
             total[r] = f_fma(f_of_i(acc[r]), f_mul(s.d, dx), total[r]);
             if (type != TD_Q6_K) total[r] = f_fnma(f_of_i(low), f_mul(s.dmin, dx), total[r]);
@@ -367,7 +357,7 @@ typedef struct {
     tile_fn *tile[TILE_ROWS + 1];
 } functions;
 
-/* All rows in passes that some function has the size of (FEW, MORE); the weights of a second pass are still near. */
+/* All rows in passes that some function has the size of (FEW, MORE, MOST); the weights of a second pass are still near. */
 static void direct_rows(const td_matmul_job *job, const td_dtype type, const functions *f)
 {
     const bool q8 = td_act_kind_of(type) == TD_ACT_Q8, packed = job->w->packed;
@@ -421,27 +411,30 @@ static void product(const td_matmul_job *job, const td_dtype type, const functio
 #define FEW(name, type, kind) DIRECT(name, type, kind, 1) DIRECT(name, type, kind, 2) DIRECT(name, type, kind, 3) DIRECT(name, type, kind, 4) DIRECT(name, type, kind, 6)
 #define UP_TO_FEW(f) NULL, f##_1, f##_2, f##_3, f##_4, f##_6, f##_6
 #if defined(__AVX512F__)
-#define MORE(name, type) DIRECT(name, type, q8, 8) DIRECT(name, type, q8, 12)
-#if defined(__AVX512VNNI__)
-#define MORE_K(name, type) DIRECT(name, type, kquant, 8)
-#define UP_TO_MORE_K(f) UP_TO_FEW(f), f##_8, f##_8
-#else
-#define MORE_K(name, type)
-#define UP_TO_MORE_K(f) UP_TO_FEW(f)
-#endif
-#define UP_TO_MORE(f) UP_TO_FEW(f), f##_8, f##_8, f##_12, f##_12, f##_12, f##_12
+#define MORE(name, type, kind) DIRECT(name, type, kind, 8)
+#define UP_TO_MORE(f) UP_TO_FEW(f), f##_8, f##_8
+#define MOST(name, type) DIRECT(name, type, q8, 12)
+#define UP_TO_MOST(f) UP_TO_MORE(f), f##_12, f##_12, f##_12, f##_12
 #define ALL_TILES(name, type) TILE(name, type, 1) TILE(name, type, 2) TILE(name, type, 3) TILE(name, type, 4) TILE(name, type, 5) TILE(name, type, 6)
 #define TILES(f) NULL, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6
 #else
-#define MORE(name, type)
-#define MORE_K(name, type)
+#define MORE(name, type, kind)
 #define UP_TO_MORE(f) UP_TO_FEW(f)
-#define UP_TO_MORE_K(f) UP_TO_FEW(f)
+#define MOST(name, type)
+#define UP_TO_MOST(f) UP_TO_MORE(f)
 #define ALL_TILES(name, type) TILE(name, type, 1) TILE(name, type, 2) TILE(name, type, 3)
 #define TILES(f) NULL, f##_1, f##_2, f##_3
 #endif
 
-#define Q8_TYPE(name, type) FEW(name, type, q8) MORE(name, type) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_MORE)
+#if defined(__AVX512VNNI__) /* without it eight rows of k-quants are slower at once than four and four */
+#define MORE_K(name, type) MORE(name, type, kquant)
+#define UP_TO_MORE_K(f) UP_TO_MORE(f)
+#else
+#define MORE_K(name, type)
+#define UP_TO_MORE_K(f) UP_TO_FEW(f)
+#endif
+
+#define Q8_TYPE(name, type) FEW(name, type, q8) MORE(name, type, q8) MOST(name, type) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_MOST)
 #define KQUANT_TYPE(name, type) FEW(name, type, kquant) MORE_K(name, type) UNPACK(name, type) ALL_TILES(name, type) ENTRY(name, type, UP_TO_MORE_K)
 Q8_TYPE(q8_0, TD_Q8_0)
 Q8_TYPE(q4_0, TD_Q4_0)
