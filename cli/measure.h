@@ -4,9 +4,9 @@
 
 #include "tandem.h"
 
-/* seconds for `tokens` over all requests; step_s: the median time of a step (0: fewer than 3 were timed), which a short disturbance does not move. */
+/* seconds for `tokens` over all requests. */
 typedef struct {
-    double seconds, step_s;
+    double seconds;
     long long tokens;
     bool fine;
     double steps;                         /* that `work` is of */
@@ -24,7 +24,7 @@ timing time_prefill(td_engine *engine, int vocab, int tokens, uint64_t seed);
 /* Sorts. */
 double median(double *values, int count);
 
-/* Synthetic models through the engine in all ways that a prediction is made for (1, 2, ... all threads; with a worker beside), about three minutes: a file of measured rows and curves for
+/* Synthetic models through the engine in all ways that a prediction is made for (1, 2, ... all threads; with a worker beside), five to fifteen minutes: a file of measured rows and curves for
  * td_plan(TD_PLAN_CALIBRATE), whose path is written into path (malloc'd; the caller unlinks and frees), and *folder with the models, to be given to remove_folder after the fit. */
 int measure_machine(const char *dtype, int threads, char **path, char **folder);
 void remove_folder(char *folder);

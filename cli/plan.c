@@ -14,7 +14,7 @@ static const char help[] =
     "       tandem plan --paper             the Step-3 paper's tables and figures, recomputed beside the printed values\n"
     "       tandem plan MODEL --cost        bytes, FLOPs, roofline and ideal dollars of one token\n"
     "       tandem plan MODEL --simulate    requests in virtual time: latency percentiles, utilisation, where the time goes\n"
-    "       tandem plan --calibrate FILE    measure this machine (about three minutes, nothing else running), fit its step times, keep the fit in FILE\n"
+    "       tandem plan --calibrate FILE    measure this machine (five to fifteen minutes, nothing else running), fit its step times, keep the fit in FILE\n"
     "       tandem plan --calibrate FILE --from bench.json     the same from rows measured before or elsewhere (docs/planning.md)\n"
     "       tandem plan MODEL --predict --calibration FILE --batch N --context N --threads N\n"
     "       tandem plan --list-models | --list-hardware\n\n"

@@ -179,6 +179,8 @@ static void caches_are_what_the_system_lists(void **state)
     assert_int_equal(td_cache_listed(root, 3), 0);
     assert_int_equal(td_cache_listed("/nowhere", 3), 0);
     assert_int_equal(td_cache_bytes(0), 0);
+    assert_int_equal(td_uncached_bytes(INT64_C(1) << 50), INT64_C(1) << 50);
+    assert_true(td_uncached_bytes(0) <= td_memory_bytes() / 8 && (td_uncached_bytes(0) >= td_cache_bytes(3) || td_cache_bytes(3) > td_memory_bytes() / 8));
     snprintf(folder, sizeof folder, "rm -r %s", root);
     assert_int_equal(system(folder), 0);
 }

@@ -94,3 +94,8 @@ int64_t td_cache_bytes(int level)
     long bytes = level >= 1 && level <= 3 ? sysconf(names[level - 1]) : 0;
     return bytes > 0 ? bytes : 0;
 }
+
+int64_t td_uncached_bytes(int64_t least)
+{
+    return (int64_t)fmax((double)least, fmin(1.25 * (double)td_cache_bytes(3), td_memory_bytes() / 8));
+}

@@ -12,5 +12,8 @@ double td_memory_limit(const char *root, const char *own);
 int64_t td_cache_bytes(int level);
 /* The same from a folder like /sys/devices/system/cpu/cpu0/cache. For td_cache_bytes and tests. */
 int64_t td_cache_listed(const char *folder, int level);
+/* Bytes that data must have to be read from memory again and again, as a large model is, and not from a cache: five quarters of the last cache, at least `least`, at most an eighth of memory
+ * (or `least`, where that is more). */
+int64_t td_uncached_bytes(int64_t least);
 
 #endif

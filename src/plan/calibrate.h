@@ -41,8 +41,10 @@ typedef struct { plan_fit fits[PLAN_FITS_MAX]; int count; plan_curve curves[PLAN
 
 /* ---- curve.c ---- */
 
-/* Times the engine's products on this machine, a few seconds. dtype as in "q8_0". TD_E_INVALID: a type it does not compute with. */
+/* Times the engine's products on this machine, about five seconds. dtype as in "q8_0". TD_E_INVALID: a type it does not compute with. */
 td_status plan_curve_measure(const char *dtype, int threads, plan_curve *out);
+/* Point by point the median of so many curves of the same type, threads and rows. */
+plan_curve plan_curve_median(const plan_curve *curves, int count);
 /* Seconds per weight of a pass with that many rows: straight between points, proportional beyond the last. */
 double plan_curve_at(const plan_curve *curve, double rows);
 /* All weights of a step of `rows` tokens with random routing; the LM head for head_rows of them. */

@@ -8,12 +8,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "kernel/linear.h"
 #include "plan/calibrate.h"
 #include "tensor/pack.h"
 
-enum { SIDE = 2048, WEIGHT_BYTES = 192 << 20, PASSES_MIN = 4, PASSES_MAX = 24, ROWS_MOST = 512 };
+enum { SIDE = 2048, WEIGHT_BYTES_MIN = 192 << 20, PASSES_MIN = 4, PASSES_MAX = 24, ROWS_MOST = 512 };
 static const int rows_timed[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 14, 16, 17, 20, 24, 28, 32, 40, 48, 64, 96, 128, 256, ROWS_MOST};
 static const double PASS_SECONDS = 0.12;
 
@@ -34,14 +35,14 @@ static td_status pack(rig *r, size_t row_bytes)
 
 static td_status rig_open(rig *r, td_dtype type)
 {
-    size_t row_bytes = td_dtype_row_bytes(type, SIDE), matrix = row_bytes * SIDE;
+    size_t row_bytes = td_dtype_row_bytes(type, SIDE), matrix = row_bytes * SIDE, all = (size_t)td_uncached_bytes(WEIGHT_BYTES_MIN);
     float row[SIDE];
-    *r = (rig){.count = (int)(WEIGHT_BYTES / matrix), .arena = {.name = "curve"}};
+    *r = (rig){.count = (int)(all / matrix), .arena = {.name = "curve"}};
     r->weights = calloc((size_t)r->count, sizeof *r->weights);
     r->data = aligned_alloc(2 << 20, ((size_t)r->count * matrix + (2 << 20) - 1) / (2 << 20) * (2 << 20));
     r->x = aligned_alloc(64, sizeof(float) * ROWS_MOST * SIDE);
     r->y = aligned_alloc(64, sizeof(float) * ROWS_MOST * SIDE);
-    if (!r->weights || !r->data || !r->x || !r->y) return td_fail(TD_E_MEMORY, "timing the kernels needs %d MiB", (WEIGHT_BYTES >> 20) + 8);
+    if (!r->weights || !r->data || !r->x || !r->y) return td_fail(TD_E_MEMORY, "timing the kernels needs %zu MiB", (all >> 20) + 8);
     for (int i = 0; i < SIDE; i++) row[i] = (float)(td_random_unit(1, (uint64_t)i) - 0.5);
     td_quantise_row(type, row, r->data, SIDE);
     for (size_t at = row_bytes; at < (size_t)r->count * matrix; at += row_bytes) memcpy(r->data + at, r->data, row_bytes);
@@ -76,8 +77,7 @@ static double pass(rig *r, int rows, int matrices, int *next)
     return td_seconds_since(start);
 }
 
-/* Seconds per weight of a pass over all matrices (many rows: over some of them, each time others), so that weights come from memory as they do in a step. Of several passes the one that three
- * quarters do not beat: other work on the machine only ever slows a pass. */
+/* Seconds per weight of a pass over all matrices (many rows: over some of them, each time others), so that weights come from memory as they do in a step: the median of several passes. */
 static double time_rows(rig *r, int rows)
 {
     double seconds[PASSES_MAX];
@@ -87,7 +87,7 @@ static double time_rows(rig *r, int rows)
     int64_t start = td_now_ns();
     while (passes < least || (passes < PASSES_MAX && td_seconds_since(start) < PASS_SECONDS)) seconds[passes++] = pass(r, rows, each, &next) / ((double)each * SIDE * SIDE);
     qsort(seconds, (size_t)passes, sizeof *seconds, ascending);
-    return seconds[passes / 4];
+    return seconds[passes / 2];
 }
 
 td_status plan_curve_measure(const char *dtype, int threads, plan_curve *out)
@@ -109,6 +109,19 @@ td_status plan_curve_measure(const char *dtype, int threads, plan_curve *out)
     td_pool_close(r.pool);
     rig_close(&r);
     return status;
+}
+
+plan_curve plan_curve_median(const plan_curve *curves, int count)
+{
+    plan_curve c = curves[0];
+    double *values = malloc((size_t)count * sizeof *values);
+    for (int i = 0; values && i < c.count; i++) {
+        for (int k = 0; k < count; k++) values[k] = curves[k].seconds[i];
+        qsort(values, (size_t)count, sizeof *values, ascending);
+        c.seconds[i] = values[count / 2];
+    }
+    free(values);
+    return c;
 }
 
 double plan_curve_at(const plan_curve *c, double rows)

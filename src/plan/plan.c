@@ -319,13 +319,20 @@ static td_status calibrated(const td_plan_options *o, td_buffer *out)
     return status;
 }
 
-/* The products' curves at 1, 2, 4, ... threads and at all cores. */
+/* The products' curves at 1, 2, 4, ... threads and at all cores, each of several sweeps some seconds apart: a neighbour that takes the machine for a while moves one of them. */
 static td_status curves_measured(const td_plan_options *o, td_buffer *out)
 {
-    plan_calibration c = {.count = 0};
+    enum { SWEEPS = 3 };
+    plan_calibration sweeps[SWEEPS] = {{.count = 0}}, c = {.count = 0};
     int most = o->threads > 0 ? o->threads : td_cores_usable();
     if (most > TD_THREADS_MAX) return td_fail(TD_E_INVALID, "--threads: expected at most %d, found %d", (int)TD_THREADS_MAX, most);
-    for (int t = 1; t <= most; t = t < most && 2 * t > most ? most : 2 * t) TD_TRY(plan_curve_measure(o->weights ? o->weights : "q8_0", t, &c.curves[c.curve_count++]));
+    for (int s = 0; s < SWEEPS; s++)
+        for (int t = 1; t <= most; t = t < most && 2 * t > most ? most : 2 * t) TD_TRY(plan_curve_measure(o->weights ? o->weights : "q8_0", t, &sweeps[s].curves[sweeps[s].curve_count++]));
+    for (; c.curve_count < sweeps[0].curve_count; c.curve_count++) {
+        plan_curve of[SWEEPS];
+        for (int s = 0; s < SWEEPS; s++) of[s] = sweeps[s].curves[c.curve_count];
+        c.curves[c.curve_count] = plan_curve_median(of, SWEEPS);
+    }
     plan_curves_json(&c, out);
     return td_buffer_status(out);
 }
