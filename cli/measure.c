@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/sort.h"
 #include "base/threads.h"
 #include "measure.h"
 #include "options.h"
@@ -23,15 +24,9 @@
 
 enum { CHUNK_DEFAULT = 512 }; /* prefill_chunk 0 in td_engine_options */
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 double median(double *values, int count)
 {
-    qsort(values, (size_t)count, sizeof *values, by_value);
+    td_sort(values, count);
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
@@ -222,17 +217,14 @@ static bool with_worker(run *r)
     return fine;
 }
 
-/* 1, 2, 4, ... and all. */
-static int more_threads(int t, int most) { return t < most && 2 * t > most ? most : 2 * t; }
-
 /* A model that the last cache holds says nothing of those that it does not: layers are added until a token needs more bytes, up to four times as many. */
 static bool grown(const char *path, td_synth_options *synth)
 {
     td_model_options open = {0};
     td_model *model;
-    double active = 0, wanted = (double)td_uncached_bytes(0);
+    double wanted = (double)td_uncached_bytes(0);
     if (td_synth(path, synth) < 0 || td_model_open(path, &open, &model) < 0) return false;
-    active = (double)td_model_get_info(model)->active_bytes;
+    double active = (double)td_model_get_info(model)->active_bytes;
     td_model_close(model);
     if (active >= wanted) return true;
     synth->layers *= (int)fmin(LAYERS_TIMES_MAX, ceil(wanted / active));
@@ -251,7 +243,7 @@ static bool time_shape(run *r, int which, int most)
 {
     bool fine = true;
     r->shape = which;
-    for (int t = 1; fine && t <= most; t = more_threads(t, most)) {
+    for (int t = 1; fine && t <= most; t = td_more_threads(t, most)) {
         td_engine_options o = {.threads = r->threads = t, .requests_max = REQUESTS_MAX, .context_max = CONTEXT_MAX, .kv_tokens = KV_TOKENS};
         fine = with_engine(r, &o, false, "colocated");
     }
@@ -264,7 +256,7 @@ static bool time_all(run *r, int most)
 {
     int ways = 1; /* a worker beside, and all numbers of threads */
     bool fine = true;
-    for (int t = 1; t <= most; t = more_threads(t, most)) ways++;
+    for (int t = 1; t <= most; t = td_more_threads(t, most)) ways++;
     r->total = SHAPES * (DECODED + READ) * ways;
     r->rows = calloc((size_t)r->total, sizeof *r->rows);
     if (!r->rows) return fprintf(stderr, "tandem plan: no memory\n"), false;

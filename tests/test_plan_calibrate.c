@@ -92,9 +92,9 @@ static void a_curve_is_a_table_with_straight_lines(void **state)
     assert_near(plan_curve_at(&c, 7.5), (94e-12 + 200e-12) / 2, 1e-12);
     assert_near(plan_curve_at(&c, 8), 200e-12, 1e-12);
     assert_near(plan_curve_at(&c, 1024), 2 * plan_curve_at(&c, 512), 1e-12);
-    plan_curve of[3] = {c, c, c}; /* each disturbed elsewhere */
+    plan_curve of[PLAN_SWEEPS] = {c, c, c}; /* each disturbed elsewhere */
     for (int i = 0; i < c.count; i++) of[i % 3].seconds[i] *= i % 2 ? 1.9 : 0.3;
-    plan_curve settled = plan_curve_median(of, 3);
+    plan_curve settled = plan_curve_median(of);
     assert_true(settled.threads == c.threads && settled.count == c.count && !memcmp(settled.seconds, c.seconds, (size_t)c.count * sizeof c.seconds[0]));
     /* a layer of experts against dice: every expert's own number of rows, none for an expert that nobody chose */
     enum { E = 32, K = 4, ROUNDS = 4000 };

@@ -24,4 +24,7 @@ void td_pool_run(td_pool *pool, int tasks, td_task fn, void *arg);
 /* Cores this process may use (affinity mask, then cgroup quota). */
 int td_cores_usable(void);
 
+/* The number of threads that is measured after t: 1, 2, 4, ... and `most` itself; after that one a number above most. */
+static inline int td_more_threads(int t, int most) { return t < most && 2 * t > most ? most : 2 * t; }
+
 #endif

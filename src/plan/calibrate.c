@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/sort.h"
 #include "base/threads.h"
 
 enum { WIRE = 6 };
@@ -210,12 +211,6 @@ static void solve(const plan_measured *rows, const int *use, int n, int skip, do
     if (scale[WIRE] <= 0) c[WIRE] = 1; /* no row had a delay: with one micro-batch it is waited for in full */
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static td_status fit_key(const plan_measured *rows, const int *use, int n, plan_fit *out)
 {
     enum { LEFT_OUT_MAX = 400 }; /* rows left out in turn, evenly spread: bounds the time */
@@ -229,7 +224,7 @@ static td_status fit_key(const plan_measured *rows, const int *use, int n, plan_
         solve(rows, use, n, i, without.c);
         errors[tried++] = fabs(plan_fit_seconds(&without, &rows[use[i]]) / rows[use[i]].seconds - 1);
     }
-    qsort(errors, (size_t)tried, sizeof *errors, ascending);
+    td_sort(errors, tried);
     for (int i = 0; i < tried; i++) f.error_mean += errors[i] / tried;
     f.error_p90 = errors[(int)(0.9 * (tried - 1) + 0.5)];
     f.error_max = errors[tried - 1];

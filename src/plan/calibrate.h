@@ -14,7 +14,7 @@
 
 #include "plan/plan.h"
 
-enum { PLAN_FEATURES = 12, PLAN_FITS_MAX = 32, PLAN_ROWS_MAX = 20000, PLAN_CURVES_MAX = 32, PLAN_CURVE_POINTS_MAX = 32 };
+enum { PLAN_FEATURES = 12, PLAN_FITS_MAX = 32, PLAN_ROWS_MAX = 20000, PLAN_CURVES_MAX = 32, PLAN_CURVE_POINTS_MAX = 32, PLAN_SWEEPS = 3 };
 
 typedef struct { /* one pass over weights of a type with some threads */
     char dtype[16];
@@ -43,8 +43,8 @@ typedef struct { plan_fit fits[PLAN_FITS_MAX]; int count; plan_curve curves[PLAN
 
 /* Times the engine's products on this machine, about five seconds. dtype as in "q8_0". TD_E_INVALID: a type it does not compute with. */
 td_status plan_curve_measure(const char *dtype, int threads, plan_curve *out);
-/* Point by point the median of so many curves of the same type, threads and rows. */
-plan_curve plan_curve_median(const plan_curve *curves, int count);
+/* Point by point the median of curves of the same type, threads and rows. */
+plan_curve plan_curve_median(const plan_curve sweeps[PLAN_SWEEPS]);
 /* Seconds per weight of a pass with that many rows: straight between points, proportional beyond the last. */
 double plan_curve_at(const plan_curve *curve, double rows);
 /* All weights of a step of `rows` tokens with random routing; the LM head for head_rows of them. */

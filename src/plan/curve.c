@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/sort.h"
 #include "kernel/linear.h"
 #include "plan/calibrate.h"
 #include "tensor/pack.h"
@@ -59,12 +60,6 @@ static void rig_close(rig *r)
     td_arena_free(&r->arena);
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* Seconds of the products of rows with so many matrices, from the next one on. */
 static double pass(rig *r, int rows, int matrices, int *next)
 {
@@ -86,7 +81,7 @@ static double time_rows(rig *r, int rows)
     int each = (int)fmax(1, fmin(rows < 32 ? r->count : r->count / 8, PASS_SECONDS / one)), least = each * one < PASS_SECONDS ? PASSES_MIN : 1;
     int64_t start = td_now_ns();
     while (passes < least || (passes < PASSES_MAX && td_seconds_since(start) < PASS_SECONDS)) seconds[passes++] = pass(r, rows, each, &next) / ((double)each * SIDE * SIDE);
-    qsort(seconds, (size_t)passes, sizeof *seconds, ascending);
+    td_sort(seconds, passes);
     return seconds[passes / 2];
 }
 
@@ -111,16 +106,15 @@ td_status plan_curve_measure(const char *dtype, int threads, plan_curve *out)
     return status;
 }
 
-plan_curve plan_curve_median(const plan_curve *curves, int count)
+plan_curve plan_curve_median(const plan_curve sweeps[PLAN_SWEEPS])
 {
-    plan_curve c = curves[0];
-    double *values = malloc((size_t)count * sizeof *values);
-    for (int i = 0; values && i < c.count; i++) {
-        for (int k = 0; k < count; k++) values[k] = curves[k].seconds[i];
-        qsort(values, (size_t)count, sizeof *values, ascending);
-        c.seconds[i] = values[count / 2];
+    plan_curve c = sweeps[0];
+    for (int i = 0; i < c.count; i++) {
+        double seconds[PLAN_SWEEPS];
+        for (int s = 0; s < PLAN_SWEEPS; s++) seconds[s] = sweeps[s].seconds[i];
+        td_sort(seconds, PLAN_SWEEPS);
+        c.seconds[i] = seconds[PLAN_SWEEPS / 2];
     }
-    free(values);
     return c;
 }
 

@@ -322,17 +322,15 @@ static td_status calibrated(const td_plan_options *o, td_buffer *out)
 /* The products' curves at 1, 2, 4, ... threads and at all cores, each of several sweeps some seconds apart: a neighbour that takes the machine for a while moves one of them. */
 static td_status curves_measured(const td_plan_options *o, td_buffer *out)
 {
-    enum { SWEEPS = 3 };
-    plan_calibration sweeps[SWEEPS] = {{.count = 0}}, c = {.count = 0};
+    plan_curve sweeps[PLAN_CURVES_MAX][PLAN_SWEEPS];
+    plan_calibration c = {.count = 0};
     int most = o->threads > 0 ? o->threads : td_cores_usable();
     if (most > TD_THREADS_MAX) return td_fail(TD_E_INVALID, "--threads: expected at most %d, found %d", (int)TD_THREADS_MAX, most);
-    for (int s = 0; s < SWEEPS; s++)
-        for (int t = 1; t <= most; t = t < most && 2 * t > most ? most : 2 * t) TD_TRY(plan_curve_measure(o->weights ? o->weights : "q8_0", t, &sweeps[s].curves[sweeps[s].curve_count++]));
-    for (; c.curve_count < sweeps[0].curve_count; c.curve_count++) {
-        plan_curve of[SWEEPS];
-        for (int s = 0; s < SWEEPS; s++) of[s] = sweeps[s].curves[c.curve_count];
-        c.curves[c.curve_count] = plan_curve_median(of, SWEEPS);
+    for (int s = 0; s < PLAN_SWEEPS; s++) {
+        c.curve_count = 0;
+        for (int t = 1; t <= most; t = td_more_threads(t, most)) TD_TRY(plan_curve_measure(o->weights ? o->weights : "q8_0", t, &sweeps[c.curve_count++][s]));
     }
+    for (int i = 0; i < c.curve_count; i++) c.curves[i] = plan_curve_median(sweeps[i]);
     plan_curves_json(&c, out);
     return td_buffer_status(out);
 }

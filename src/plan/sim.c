@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/sort.h"
 
 typedef struct { /* attention of one group on one pool: the larger of two linear forms, plus the projections */
     double byte_read, flop_read, byte_token, flop_token, byte_row, flop_row, limit, linear_fixed, linear_row, fixed, prompt_row, prompt_read;
@@ -471,18 +472,12 @@ static td_status arrive(world *w, double now)
 
 /* ---- results ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static plan_spread spread_of(double *values, int64_t count)
 {
     plan_spread s = {0};
     if (count == 0) return s;
     for (int64_t i = 0; i < count; i++) s.mean += values[i] / count;
-    qsort(values, (size_t)count, sizeof *values, ascending);
+    td_sort(values, count);
     s.p50 = values[(int64_t)(0.5 * (count - 1))], s.p90 = values[(int64_t)(0.9 * (count - 1))], s.p99 = values[(int64_t)(0.99 * (count - 1))], s.max = values[count - 1];
     return s;
 }
