@@ -23,7 +23,7 @@
 #if defined(__AVX512F__)
 enum { TILE_ROWS = 6, DIRECT_ROWS = 12, DIRECT_ROWS_K = VNNI ? 8 : 6, PACKED_ROWS = VNNI ? 36 : 16, PACKED_ROWS_K = VNNI ? 16 : 8 };
 #else
-enum { TILE_ROWS = 3, DIRECT_ROWS = 6, DIRECT_ROWS_K = 6, PACKED_ROWS = 6, PACKED_ROWS_K = 6 };
+enum { TILE_ROWS = 3, DIRECT_ROWS = 6, DIRECT_ROWS_K = 6, PACKED_ROWS = 36, PACKED_ROWS_K = 16 };
 #endif
 enum { VECS = 2, GROUP = VECS * WIDTH, PANEL_OUTS = 128, GROUPS = PANEL_OUTS / GROUP, CHUNK = 1024, CHUNK_WORDS = 512, PASSES_MAX = 16, BLOCKS = CHUNK / TD_Q_BLOCK, SUPERS = CHUNK / TD_QK_BLOCK };
 
@@ -172,32 +172,26 @@ INLINE void tile_kquant(const td_dtype type, panel *p, int group, const x_tile *
 
 /* ---- few rows: unpacked and used at once, without a panel -------------------------------------------------------------------------------- */
 
-/* With VNNI both functions go column by column, so that products next to each other do not wait for one another. */
+/* Both functions go column by column, so that products next to each other do not wait for one another. */
 
-/* acc + dots of eight columns with 32 activations of every row. Q8_0 without VNNI as int16. */
+/* acc + dots of eight columns with 32 activations of every row. Q8_0 without VNNI: the weights' sign goes to the activations, because 2 * 128 * 127 fits. */
 INLINE void dots32(const td_dtype type, const I w[8], const td_q8 *const *x, int64_t b, const int ROWS, I acc[DIRECT_ROWS])
 {
-    UNROLL for (int j = 0; VNNI && j < 8; j++) {
+    const I ones = i_set(0x10001);
+    I sum[DIRECT_ROWS];
+    UNROLL for (int j = 0; j < 8; j++) {
         const int column = type == TD_Q4_0 ? j / 2 + j % 2 * 4 : j; /* those that share bytes */
+        const I own = w[column], size = VNNI || type != TD_Q8_0 ? own : i_abs8(own);
         UNROLL for (int r = 0; r < ROWS; r++) {
-            acc[r] = DPBUSD(acc[r], w[column], i_set(four_at(x[r][b].q + 4 * column)));
-            KEEP(acc[r]);
+            I v = i_set(four_at(x[r][b].q + 4 * column));
+            if (VNNI) acc[r] = DPBUSD(acc[r], own, v);
+            else if (type == TD_Q8_0) acc[r] = i_add(acc[r], i_madd(i_maddubs(size, i_negate8(v, own)), ones));
+            else sum[r] = j == 0 ? i_maddubs(own, v) : i_add16(sum[r], i_maddubs(own, v)); /* 8 times 2 * 15 * 127 fits */
+            if (VNNI || type == TD_Q8_0) KEEP(acc[r]);
+            else KEEP(sum[r]);
         }
     }
-    UNROLL for (int r = 0; !VNNI && r < ROWS; r++) {
-        const int8_t *q = x[r][b].q;
-        if (type == TD_Q8_0) {
-            UNROLL for (int j = 0; j < 8; j++) {
-                I v = i_set(four_at(q + 4 * j));
-                acc[r] = i_add(acc[r], i_madd(i_sar16(i_shl16(w[j], 8), 8), i_sar16(i_shl16(v, 8), 8)));
-                acc[r] = i_add(acc[r], i_madd(i_sar16(w[j], 8), i_sar16(v, 8)));
-            }
-            continue;
-        }
-        I sum = i_maddubs(w[0], i_set(four_at(q)));
-        UNROLL for (int j = 1; j < 8; j++) sum = i_add16(sum, i_maddubs(w[j], i_set(four_at(q + 4 * j))));
-        acc[r] = i_add(acc[r], i_madd(sum, i_set(0x10001)));
-    }
+    UNROLL for (int r = 0; !VNNI && type == TD_Q4_0 && r < ROWS; r++) acc[r] = i_add(acc[r], i_madd(sum[r], ones));
 }
 
 /* acc + scaled dots of sub-block `sub` of every row. */
@@ -206,16 +200,13 @@ INLINE void sub_block(const td_dtype type, const I w[8], const td_q8k *const *x,
     const int SPAN = span_of(type);
     UNROLL for (int begin = 0; begin < 8; begin += SPAN) {
         I dot[DIRECT_ROWS_K];
-        UNROLL for (int j = begin; VNNI && j < begin + SPAN; j++) {
+        UNROLL for (int j = begin; j < begin + SPAN; j++) {
             UNROLL for (int r = 0; r < ROWS; r++) {
-                dot[r] = DPBUSD(j == begin ? i_zero() : dot[r], w[j], i_set(four_at(x[r][b].q + 32 * sub + 4 * j)));
+                I v = i_set(four_at(x[r][b].q + 32 * sub + 4 * j));
+                if (VNNI) dot[r] = DPBUSD(j == begin ? i_zero() : dot[r], w[j], v);
+                else dot[r] = j == begin ? i_maddubs(w[j], v) : i_add16(dot[r], i_maddubs(w[j], v));
                 KEEP(dot[r]);
             }
-        }
-        UNROLL for (int r = 0; !VNNI && r < ROWS; r++) {
-            const int8_t *q = x[r][b].q + 32 * sub;
-            dot[r] = i_maddubs(w[begin], i_set(four_at(q + 4 * begin)));
-            UNROLL for (int j = begin + 1; j < begin + SPAN; j++) dot[r] = i_add16(dot[r], i_maddubs(w[j], i_set(four_at(q + 4 * j))));
         }
         UNROLL for (int r = 0; r < ROWS; r++) acc[r] = i_add(acc[r], scaled(dot[r], scale_at(type, s, sub, begin)));
     }

@@ -64,6 +64,8 @@ INLINE I i_xor(I a, I b) { return _mm512_xor_si512(a, b); }
 INLINE I i_add16(I a, I b) { return _mm512_add_epi16(a, b); }
 INLINE I i_madd(I a, I b) { return _mm512_madd_epi16(a, b); }       /* pairs of int16 */
 INLINE I i_maddubs(I a, I b) { return _mm512_maddubs_epi16(a, b); } /* pairs of u8 * s8, saturating */
+INLINE I i_abs8(I a) { return _mm512_abs_epi8(a); }                                                                                       /* of s8, as u8 */
+INLINE I i_negate8(I a, I b) { return _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), _mm512_setzero_si512(), a); } /* b < 0 ? -a : a; where b is 0, anything */
 INLINE F f_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 INLINE F f_load_bf16(const void *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16)); }
 INLINE F f_load_s8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
@@ -144,6 +146,8 @@ INLINE I i_xor(I a, I b) { return _mm256_xor_si256(a, b); }
 INLINE I i_add16(I a, I b) { return _mm256_add_epi16(a, b); }
 INLINE I i_madd(I a, I b) { return _mm256_madd_epi16(a, b); }
 INLINE I i_maddubs(I a, I b) { return _mm256_maddubs_epi16(a, b); }
+INLINE I i_abs8(I a) { return _mm256_abs_epi8(a); }
+INLINE I i_negate8(I a, I b) { return _mm256_sign_epi8(a, b); }
 INLINE F f_load_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
 INLINE F f_load_bf16(const void *p) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16)); }
 INLINE F f_load_s8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
@@ -237,21 +241,24 @@ INLINE const void *row_of(const td_matmul_job *job, int r)
 }
 
 /* Weights to bring nearer while others are computed with: `rows` pieces of `bytes` bytes, `stride` apart, in the order in which they lie, so that the hardware sees a stream and runs
- * ahead of it; some cache lines at each of `calls` calls. */
-typedef struct { const char *at, *row_end; int64_t rows, bytes, stride, per_call; } fetch;
+ * ahead of it; `calls` calls bring the same share each, because lines that come at once hold all fill buffers. per_call and due are quarters of cache lines: at least one line a call, and a
+ * number of lines that comes again after four calls, which branches are predicted for. */
+typedef struct { const char *at, *row_end; int64_t rows, bytes, stride; uint64_t per_call, due; } fetch;
 
 INLINE fetch fetch_plan(const char *base, int64_t rows, int64_t bytes, int64_t stride, int64_t calls)
 {
     fetch f = {.at = base, .row_end = base + bytes, .rows = TD_MAX(rows, 0), .bytes = bytes, .stride = stride};
     if (stride <= bytes + 64) f.row_end = base + f.rows * stride, f.rows = f.rows > 0; /* rows without gaps are one piece */
-    f.per_call = (TD_MAX(rows, 0) * ((bytes + 63) / 64) + calls - 1) / calls + 1;
+    f.per_call = (uint64_t)TD_MAX((TD_MAX(rows, 0) * ((bytes + 63) / 64 + 1) * 4 + calls - 1) / calls, 4); /* a call ends where a row does: one line more a row */
     return f;
 }
 
 INLINE void fetch_some(fetch *f)
 {
     if (f->rows == 0) return;
-    const char *at = f->at, *stop = TD_MIN(at + f->per_call * 64, f->row_end);
+    f->due += f->per_call;
+    const char *at = f->at, *stop = TD_MIN(at + f->due / 4 * 64, f->row_end);
+    f->due %= 4;
     for (; at < stop; at += 64) __builtin_prefetch(at, 0, 2);
     f->at = at;
     if (at >= f->row_end) f->rows--, f->at = f->row_end - f->bytes + f->stride, f->row_end += f->stride;
