@@ -50,11 +50,11 @@ static double json_number(const char *json, const char *key)
     return at ? atof(at + strlen(key)) : 0.0;
 }
 
-static limits measure_limits(void)
+static limits measure_limits(const char *isa)
 {
     char *json;
     limits l = {0};
-    if (td_doctor(true, &json) < 0) return l;
+    if (td_doctor(isa, true, &json) < 0) return l;
     l = (limits){json_number(json, "\"read_gb_per_s\":"), json_number(json, "\"read_gb_per_s_best\":"), json_number(json, "\"f32_gflops\":"), json_number(json, "\"int8_gops\":")};
     td_free(json);
     return l;
@@ -150,7 +150,7 @@ static bool print_row(const settings *s, const td_model_info *info, const td_eng
 static int run_table(const settings *s, const td_model *model, td_engine *engine, const int *batches, int batch_count, const int *contexts, int context_count)
 {
     const td_model_info *info = td_model_get_info(model);
-    limits l = measure_limits();
+    limits l = measure_limits(s->engine.isa);
     td_engine_stats stats;
     td_engine_get_stats(engine, &stats);
     bool first = true;

@@ -378,8 +378,8 @@ typedef struct {
 /* Random weights of sane scale at real or reduced dimensions. */
 td_status td_synth(const char *out_path, const td_synth_options *options);
 
-/* What this machine can do and what was chosen, as text or JSON in malloc'd memory (td_free). Takes about a second: it measures. */
-td_status td_doctor(bool json, char **out);
+/* What this machine can do and what was chosen, as text or JSON in malloc'd memory (td_free). Takes about a second: it measures. isa: as in td_engine_options; peaks are those of its instructions. */
+td_status td_doctor(const char *isa, bool json, char **out);
 
 /* ---- planning ---------------------------------------------------------------------------------------------------------------------- */
 

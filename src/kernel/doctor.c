@@ -55,12 +55,12 @@ static void slow_paths(const machine *m, const td_kernel *kernel, td_buffer *out
     if (m->available_gb < 2.0) td_buffer_format(out, "%sonly %.1f GB of memory are free%s", before, m->available_gb, after);
 }
 
-td_status td_doctor(bool json, char **out)
+td_status td_doctor(const char *isa, bool json, char **out)
 {
     const td_kernel *kernel, *all[TD_KERNELS_MAX];
     td_pool *pool;
     td_machine_limits limits = {0};
-    TD_TRY(td_kernel_pick(NULL, &kernel));
+    TD_TRY(td_kernel_pick(isa, &kernel));
     TD_TRY(td_pool_open(0, &pool));
     td_status status = td_kernel_limits(kernel, pool, &limits);
     int threads = td_pool_threads(pool), tables = td_kernel_all(all);

@@ -182,6 +182,11 @@ def odd_names():
 def tools():
     doctor = json.loads(run("doctor", "--json").stdout)
     check("doctor --json", doctor["read_gb_per_s"] > 0 and doctor["cores"] >= 1, doctor)
+    plain = json.loads(run("doctor", "--isa", "ref", "--json").stdout)
+    check("doctor --isa measures the instructions named", plain["kernels"] == "ref" and (doctor["kernels"] == "ref" or 0 < plain["int8_gops"] < doctor["int8_gops"] / 2), (plain, doctor))
+    said("doctor --isa with a name that is none", run("doctor", "--isa", "sse9"), "sse9", "ref, avx2")
+    row = json.loads(run("bench", "", "--isa", "ref", "--tokens", "20", "--prefill", "8", "-r", "1", "--json").stdout)[-1]
+    check("bench --isa: shares are of the peaks of these instructions", row["isa"] == "ref" and all(w["machine_gflop_per_s"] < 4 * max(plain["int8_gops"], plain["f32_gflops"]) for w in row["work"]), (row, plain))
     rows = json.loads(run("bench", "", "--batch", "1,2", "--context", "0,1024", "--tokens", "200", "--prefill", "32", "-r", "1", "--json").stdout)
     check("bench --json has a row for every case", len(rows) == 5 and all(row["tokens_per_s"] > 0 for row in rows), rows)
     check("classes of work share a step's time", all(abs(sum(w["share"] for w in row["work"]) - 1) < 0.01 for row in rows), rows)

@@ -6,8 +6,8 @@
  * wait. Packed weights (tensor/pack.h) need no transposing and are one stream: up to PACKED_ROWS rows they are used straight from where they lie, in several passes.
  * Where one ends and the other begins is measured (bench/bench_kernel.c).
  *
- * Weights are made unsigned (Q8_0: +128, Q4_0: 0..15, Q6_K: 0..63) and the offset is taken off with the activations' sums, except that without VNNI Q8_0 goes as int16
- * pairs, because unsigned bytes times signed bytes would saturate in pairs.
+ * Weights are made unsigned (Q8_0: +128, Q4_0: 0..15, Q6_K: 0..63) and the offset is taken off with the activations' sums. Without VNNI sums of two such
+ * products of Q8_0 would saturate: panels hold int16 pairs, widened once for all rows; few rows, where every pass would widen, multiply magnitudes, the signs given to the activations.
  */
 #include "kernel/wide/unpack.h"
 
