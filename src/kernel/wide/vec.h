@@ -64,7 +64,7 @@ INLINE I i_xor(I a, I b) { return _mm512_xor_si512(a, b); }
 INLINE I i_add16(I a, I b) { return _mm512_add_epi16(a, b); }
 INLINE I i_madd(I a, I b) { return _mm512_madd_epi16(a, b); }       /* pairs of int16 */
 INLINE I i_maddubs(I a, I b) { return _mm512_maddubs_epi16(a, b); } /* pairs of u8 * s8, saturating */
-INLINE I i_abs8(I a) { return _mm512_abs_epi8(a); }                                                                                       /* of s8, as u8 */
+INLINE I i_abs8(I a) { return _mm512_abs_epi8(a); } /* of s8, as u8 */
 INLINE I i_negate8(I a, I b) { return _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), _mm512_setzero_si512(), a); } /* b < 0 ? -a : a; where b is 0, anything */
 INLINE F f_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 INLINE F f_load_bf16(const void *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16)); }
